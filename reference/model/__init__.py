@@ -1,0 +1,24 @@
+"""The typed form of what travels: storages, views, cases. Both sides of a check speak it."""
+
+from .case import Argument, CallForm, OpCase, Plain
+from .codec import CaseFormatError, case_from_json, case_to_json, digest
+from .fill import PATTERNS, Fill, fill_values
+from .storage import Storage, View, is_self_overlapping, touched_elements
+
+__all__ = [
+    "PATTERNS",
+    "Argument",
+    "CallForm",
+    "CaseFormatError",
+    "Fill",
+    "OpCase",
+    "Plain",
+    "Storage",
+    "View",
+    "case_from_json",
+    "case_to_json",
+    "digest",
+    "fill_values",
+    "is_self_overlapping",
+    "touched_elements",
+]
