@@ -1,7 +1,7 @@
 """Rules of the source that ruff does not know, or that must hold where ruff is not run."""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,12 @@ def _modules(root: Path) -> Iterator[Path]:
         yield from sorted((root / package).rglob("*.py"))
 
 
-def _lines_with(root: Path, is_wrong, why: str) -> list[str]:
+def _lines_with(root: Path, is_wrong: Callable[[ast.AST], bool], why: str) -> list[str]:
     return [
         f"{path.relative_to(root)}:{node.lineno}: {why}"
         for path in _modules(root)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if is_wrong(node)
+        if isinstance(node, ast.stmt | ast.expr) and is_wrong(node)
     ]
 
 
