@@ -1,0 +1,3 @@
+"""stub"""
+def call(impl, configuration, args, *, functional):
+    return impl.func_impl_fn(*args) if functional else impl.impl_fn(*args)

@@ -1,0 +1,110 @@
+"""One implementation of an op: a provider's function and what its author says about it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torch.library import infer_schema
+
+from ir.errors import RegistrationError
+from ir.identity import check_declared, identity
+
+if TYPE_CHECKING:
+    from ir.op import IrOp
+
+
+def check_parameters(subject: str, fn: Callable[..., Any], expected: inspect.Signature) -> None:
+    """Refuse a function whose parameters (names, order, defaults) are not the op's own."""
+    if not callable(fn):
+        raise RegistrationError(f"{subject} is {fn!r}; accepted: a function")
+    got = list(inspect.signature(fn).parameters.values())
+    want = list(expected.parameters.values())
+    if any(p.kind is inspect.Parameter.KEYWORD_ONLY for p in got):
+        raise RegistrationError(f"{subject} has keyword-only parameters; accepted: {expected}")
+    if [(p.name, p.default) for p in got] != [(p.name, p.default) for p in want]:
+        raise RegistrationError(
+            f"{subject} takes {inspect.signature(fn)}; accepted: the op's parameters {expected}"
+        )
+
+
+class IrOpImpl:
+    """A provider of one op.
+
+    `impl_fn` is the author's function; one registered with `inplace=True` may write its
+    activations. `func_impl_fn` never writes its inputs. `contract` names the contract that the
+    provider means where that is another than the op's own. `compilable` says whether
+    `set_priority(compile=...)` may route it through torch.compile.
+    """
+
+    def __init__(
+        self,
+        op: IrOp,
+        provider: str,
+        impl_fn: Callable[..., Any],
+        *,
+        supported: bool = True,
+        supports_args: Callable[..., bool] | None = None,
+        inplace: bool = False,
+        contract: str | None = None,
+        depends_on: tuple[object, ...] = (),
+        compilable: bool = False,
+    ) -> None:
+        subject = f"{op.name}: provider {provider!r}"
+        schema = infer_schema(impl_fn, mutates_args=[])
+        if schema != op.schema:
+            raise RegistrationError(f"{subject} has schema {schema}; accepted: {op.schema}")
+        if supports_args is not None:
+            check_parameters(f"{subject}: supports_args", supports_args, op.signature)
+        if inplace and not op.allow_inplace:
+            raise RegistrationError(
+                f"{subject} is inplace; accepted: inplace=False, since the op does not allow it"
+            )
+        check_declared(subject, impl_fn, depends_on)
+        self.op = op
+        self.provider = provider
+        self.impl_fn = impl_fn
+        self.supported = supported
+        self._supports_args = supports_args
+        self.inplace = inplace
+        self.contract = contract
+        self.depends_on = depends_on
+        self.compilable = compilable
+        self._uuid: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"IrOpImpl({self.op.name!r}, {self.provider!r})"
+
+    @property
+    def supports_all_args(self) -> bool:
+        return self._supports_args is None
+
+    def supports_args(self, *args: Any, **kwargs: Any) -> bool:
+        return self._supports_args is None or self._supports_args(*args, **kwargs)
+
+    def uuid(self) -> str:
+        """A sha256 that changes with anything this provider's result depends on.
+
+        Computed once per generation of the op. Raises RegistrationError where something that it
+        depends on can neither be hashed nor was declared.
+        """
+        generation = self.op.generation
+        if self._uuid is None or self._uuid[0] != generation:
+            fixed = (self.op.name, self.provider, self.op.schema, self.inplace, self.contract)
+            digest = identity(self.impl_fn, fixed=fixed, depends_on=self.depends_on)
+            self._uuid = (generation, digest)
+        return self._uuid[1]
+
+    def func_impl_fn(self, *args: Any, **kwargs: Any) -> Any:
+        """The provider without side effects: activations it may write are copied first."""
+        if kwargs:
+            args = self.op.positional(args, kwargs)
+        if not self.inplace:
+            return self.impl_fn(*args)
+        owned = list(args)
+        for i in self.op.activation_indices:
+            # A call may leave out trailing optional activations.
+            if i < len(owned) and owned[i] is not None:
+                owned[i] = owned[i].clone()
+        return self.impl_fn(*owned)
