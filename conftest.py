@@ -28,7 +28,7 @@ settings.register_profile(
         Path(os.environ.get("IRVERIFY_EXAMPLES", ".irverify/examples"))
     ),
     deadline=None,
-    max_examples=5_000,
+    max_examples=2_000,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -145,6 +145,18 @@ def test_help_loads_nothing_slow():
     assert loaded_by(HELP) & SLOW_TO_IMPORT == set()
 
 
+def test_what_a_run_imports_needs_no_judged_library_and_no_extra():
+    # Which modules the parent of a run reaches may change; that none of them loads one may not.
+    modules = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("reference", "fuzz", "oracle")
+        for path in sorted((ROOT / package).rglob("*.py"))
+        if path.name not in {"__main__.py", "hypothesis.py", "pytest_plugin.py"}
+    ]
+    code = f"import importlib\nfor name in {modules}: importlib.import_module(name)"
+    assert loaded_by(code) & SLOW_TO_IMPORT == set()
+
+
 def test_a_slow_import_is_seen():
     assert loaded_by("import hypothesis") & SLOW_TO_IMPORT == {"hypothesis"}
 
