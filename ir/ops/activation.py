@@ -66,7 +66,7 @@ def _check_gelu_and_mul_sparse(
 
 
 @gelu_and_mul_sparse.register_fake
-def _fake_gelu_and_mul_sparse(
+def fake_gelu_and_mul_sparse(
     x: Tensor, std_multiplier: float, approximate: str = "none"
 ) -> Tensor:
     return empty_dense(x, last=x.shape[-1] // 2)
@@ -106,7 +106,7 @@ def _check_silu_and_mul(x: Tensor) -> None:
 
 
 @silu_and_mul.register_fake
-def _fake_silu_and_mul(x: Tensor) -> Tensor:
+def fake_silu_and_mul(x: Tensor) -> Tensor:
     return empty_dense(x, last=x.shape[-1] // 2)
 
 
@@ -140,7 +140,7 @@ def _check_gelu_and_mul(x: Tensor, approximate: str = "none") -> None:
 
 
 @gelu_and_mul.register_fake
-def _fake_gelu_and_mul(x: Tensor, approximate: str = "none") -> Tensor:
+def fake_gelu_and_mul(x: Tensor, approximate: str = "none") -> Tensor:
     return empty_dense(x, last=x.shape[-1] // 2)
 
 

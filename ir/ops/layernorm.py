@@ -55,7 +55,7 @@ def _check_rms_norm(
 
 
 @rms_norm.register_fake
-def _fake_rms_norm(
+def fake_rms_norm(
     x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
 ) -> Tensor:
     return empty_dense(x)
@@ -116,7 +116,7 @@ def _check_fused_add_rms_norm(
 
 
 @fused_add_rms_norm.register_fake
-def _fake_fused_add_rms_norm(
+def fake_fused_add_rms_norm(
     x: Tensor,
     x_residual: Tensor,
     weight: Tensor | None,

@@ -60,7 +60,7 @@ def _check_static_quant_fp8(x: Tensor, scale: Tensor) -> None:
 
 
 @static_quant_fp8.register_fake
-def _fake_static_quant_fp8(x: Tensor, scale: Tensor) -> Tensor:
+def fake_static_quant_fp8(x: Tensor, scale: Tensor) -> Tensor:
     return empty_contiguous(x, FP8)
 
 
@@ -102,7 +102,7 @@ def _check_dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = None
 
 
 @dynamic_per_token_quant_fp8.register_fake
-def _fake_dynamic_per_token_quant_fp8(
+def fake_dynamic_per_token_quant_fp8(
     x: Tensor, scale_ub: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     scale = torch.empty((*x.shape[:-1], 1), dtype=torch.float32, device=x.device)
@@ -167,7 +167,7 @@ def _check_per_token_group_quant_fp8(
 
 
 @per_token_group_quant_fp8.register_fake
-def _fake_per_token_group_quant_fp8(
+def fake_per_token_group_quant_fp8(
     x: Tensor, group_size: int, column_major_scales: bool = False, ue8m0: bool = False
 ) -> tuple[Tensor, Tensor]:
     scale = empty_group_scale(x, group_size, column_major_scales)

@@ -116,7 +116,7 @@ def _check_rotary_embedding(
 
 
 @rotary_embedding.register_fake
-def _fake_rotary_embedding(
+def fake_rotary_embedding(
     positions: Tensor,
     x_query: Tensor,
     x_key: Tensor | None,
