@@ -1,0 +1,1 @@
+"""Where cases come from: strategies over what the reference declares legal, real shapes, corpus."""
