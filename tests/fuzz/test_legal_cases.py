@@ -13,6 +13,7 @@ from fuzz.strategies import Signature, fixed_signatures, free_signature, legal_c
 from fuzz.strategies.contents import RICH
 from fuzz.strategies.hypothesis import legal_cases
 from reference.declaration import FLOATS, REQUIRED, Binding
+from reference.dtypes import decode
 from reference.legal import DECLARATIONS
 from reference.model import (
     Fill,
@@ -198,7 +199,7 @@ def test_token_counts_and_widths_reach_the_edges(op: str):
 def test_literal_contents_occur_and_special_values_among_them(op: str):
     literal = [s for case in _free(op) for s in case.storages if isinstance(s.content, bytes)]
     assert len(literal) > 5
-    values = np.concatenate([s.array().astype(np.float64) for s in literal])
+    values = np.concatenate([decode(s.array(), s.dtype) for s in literal])
     assert np.isnan(values).any()
     assert np.isinf(values).any()
     assert (np.signbit(values) & (values == 0)).any()
