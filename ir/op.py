@@ -77,7 +77,8 @@ def register_op(
         allow_inplace: add the overload `maybe_inplace`, to which activations are donated. The
             op must return as many tensors as it has activations.
         token_args: parameters whose dimension 0 is the number of tokens, so that one
-            compilation serves every number; the activations by default.
+            compilation serves every number; by default the activations, and index tensors of
+            one number a token.
 
     Raises RegistrationError: keyword-only parameters, a bad or taken name, an unknown parameter
     among `activations` or `token_args`, an output count that does not match.
@@ -129,6 +130,7 @@ class IrOp:
         self.token_indices = self._indices(
             "token_args", activations if token_args is None else token_args
         )
+        self.tokens_inferred = token_args is None
         self.schema = infer_schema(native, mutates_args=[])
         returns = self.schema.split(" -> ")[1]
         if allow_inplace and returns.strip("()").split(", ") != ["Tensor"] * len(activations):

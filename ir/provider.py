@@ -102,9 +102,13 @@ class IrOpImpl:
             args = self.op.positional(args, kwargs)
         if not self.inplace:
             return self.impl_fn(*args)
+        return self.impl_fn(*self.copied(args))
+
+    def copied(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments with the activations copied, so that an in-place provider owns them."""
         owned = list(args)
         for i in self.op.activation_indices:
             # A call may leave out trailing optional activations.
             if i < len(owned) and owned[i] is not None:
                 owned[i] = owned[i].clone()
-        return self.impl_fn(*owned)
+        return tuple(owned)
