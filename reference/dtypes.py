@@ -246,14 +246,52 @@ def round_to(values: npt.ArrayLike, name: str, *, overflow: Overflow | None = No
     return out
 
 
+def _spacing(values: Float64, fmt: Format) -> Float64:
+    size = np.abs(values)
+    np.clip(size, fmt.min_normal, fmt.max, out=size)
+    exponent = size.view(np.int64)
+    # Only the exponent field is kept: the power of two at or below each value.
+    np.bitwise_and(exponent, 0x7FF << _MANTISSA, out=exponent)
+    size *= 2.0 ** (1 - fmt.precision)
+    return size
+
+
 def ulp(values: npt.ArrayLike, name: str) -> Float64:
     """The spacing of format ``name`` in the binade of each value (its top binade for inf)."""
     fmt = _float_format(name)
     exact = np.asarray(values, dtype=np.float64)
-    clipped = np.clip(np.abs(exact), fmt.min_normal, fmt.max)
-    exponent = np.frexp(clipped)[1]
-    spacing = np.ldexp(1.0, exponent - fmt.precision)
-    return np.where(np.isnan(exact), np.nan, spacing)
+    return np.where(np.isnan(exact), np.nan, _spacing(np.atleast_1d(exact), fmt)).reshape(
+        exact.shape
+    )
+
+
+def _directed(values: npt.ArrayLike, name: str, whole: np.ufunc) -> Float64:
+    fmt = _float_format(name)
+    exact = np.asarray(values, dtype=np.float64)
+    flat = np.atleast_1d(exact)
+    if name == "float64":
+        return exact.copy()
+    # Scaling by a power of two is exact here: the spacing never leaves float64's normal range.
+    spacing = _spacing(flat, fmt)
+    out = whole(flat / spacing)
+    out *= spacing
+    if not (np.abs(out) <= fmt.max).all():
+        up = whole is np.ceil
+        out[out > fmt.max] = np.inf if up else fmt.max
+        out[out < -fmt.max] = -fmt.max if up else -np.inf
+        infinite = np.isinf(flat)
+        out[infinite] = flat[infinite]
+    return out.reshape(exact.shape)
+
+
+def round_up(values: npt.ArrayLike, name: str) -> Float64:
+    """The smallest value of the format at or above each one; inf above the largest finite."""
+    return _directed(values, name, np.ceil)
+
+
+def round_down(values: npt.ArrayLike, name: str) -> Float64:
+    """The largest value of the format at or below each one; -inf below the smallest finite."""
+    return _directed(values, name, np.floor)
 
 
 def _top(fmt: Format) -> int:

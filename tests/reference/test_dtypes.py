@@ -232,3 +232,26 @@ def test_ulp_is_the_spacing_of_the_binade():
     values = [1.0, -1.5, 2.0, 0.0, 65504.0, np.inf, np.nan]
     expected = [2.0**-10, 2.0**-10, 2.0**-9, 2.0**-24, 32.0, 32.0, np.nan]
     assert same(ulp(values, "float16"), expected)
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_directed_rounding_brackets_and_keeps_values_of_the_format(name):
+    fmt = FORMATS[name]
+    rng = np.random.default_rng(3)
+    values = np.ldexp(rng.standard_normal(500), rng.integers(fmt.emin - 30, 9, 500))
+    values = np.append(values, [0.0, -0.0, np.inf, -np.inf])
+    down, up = dtypes.round_down(values, name), dtypes.round_up(values, name)
+    assert ((down <= values) & (values <= up)).all()
+    assert ((down == up) == (down == values)).all()
+    between = ordinal(up, name) - ordinal(down, name)
+    # -0 and +0 are neighbours, so a pair around zero may count one more.
+    assert (between[values != 0] <= 1 + (down[values != 0] * up[values != 0] == 0)).all()
+    assert same(dtypes.round_up(down, name), down)
+    assert same(dtypes.round_down(up, name), up)
+
+
+def test_directed_rounding_beyond_the_largest_value():
+    values = [70000.0, -70000.0, np.nan]
+    assert same(dtypes.round_up(values, "float16"), [np.inf, -65504.0, np.nan])
+    assert same(dtypes.round_down(values, "float16"), [65504.0, -np.inf, np.nan])
+    assert dtypes.round_up(1.0 + 2.0**-20, "bfloat16") == 1.0078125

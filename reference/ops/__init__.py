@@ -1,0 +1,1 @@
+"""Per family of ops: their contracts, and what inputs are legal. Mirrors ``ir/ops``."""
