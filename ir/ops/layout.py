@@ -54,7 +54,7 @@ def dense_strides(sizes: Sequence[int], x: Tensor, *others: Tensor) -> list[int]
     """
     strides = [0] * len(sizes)
     step = 1
-    for dim in reversed(_outer_first(x.shape, [t.stride() for t in (x, *others)])):
+    for dim in reversed(_outer_first(sizes, [t.stride() for t in (x, *others)])):
         strides[dim] = step
         step = step * torch.sym_max(sizes[dim], 1)
     return strides
