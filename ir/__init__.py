@@ -1,6 +1,9 @@
-"""A functional IR for LLM inference: ops with interchangeable providers."""
+"""A functional IR for LLM inference: ops with interchangeable providers.
 
-from ir import ops
+A kernel file written for `vllm.ir` 0.33.0 registers here by changing its import alone.
+"""
+
+from ir import compiled, ops
 from ir.op import enable_torch_wrap, register_op, set_default_torch_wrap
 
-__all__ = ["enable_torch_wrap", "ops", "register_op", "set_default_torch_wrap"]
+__all__ = ["compiled", "enable_torch_wrap", "ops", "register_op", "set_default_torch_wrap"]

@@ -163,9 +163,7 @@ class PriorityScope(_OpaqueBase):
             configuration = "stock"
         return self._resolve(tuple(priority), configuration)
 
-    def _resolve(
-        self, requested: tuple[str, ...], configuration: Configuration | None
-    ) -> Priority:
+    def _resolve(self, requested: tuple[str, ...], configuration: Configuration | None) -> Priority:
         # Read once: a registration in another thread must not be recorded as seen.
         generation = self.generation
         impls: list[IrOpImpl] = []

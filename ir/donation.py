@@ -70,7 +70,7 @@ def _start(t: torch.Tensor) -> tuple[int, int]:
     if type(t) in (torch.Tensor, torch.nn.Parameter) and t.device.type != "meta":
         return 0, t.data_ptr()
     # Fake and meta tensors have no address; views of one storage are still comparable.
-    return t.untyped_storage()._cdata, t.storage_offset() * t.element_size()
+    return t.untyped_storage()._cdata, int(t.storage_offset()) * t.element_size()
 
 
 def share_memory(a: torch.Tensor, b: torch.Tensor) -> bool:

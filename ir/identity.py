@@ -1,3 +1,308 @@
-"""stub"""
-def check_declared(subject, fn, depends_on): pass
-def identity(fn, *, fixed, depends_on): return ""
+"""A hash of everything that a provider's result depends on, as far as Python can see.
+
+The file of the function counts, and whatever the function reaches from there: functions, classes
+and kernels in other files (through global names and attributes of modules that its code reads,
+closures, defaults, wrappers), the values of closures and defaults, and what its author declared.
+At the edge of an installed distribution or the standard library its version stands for its code.
+Out of reach: what is looked up by a computed name, and code that C extensions load by themselves.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import importlib.metadata
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import torch
+
+from ir.errors import RegistrationError
+
+_INSTALLED = tuple(
+    {
+        str(Path(sysconfig.get_path(name)).resolve())
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
+_PLAIN = (
+    type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis),
+    torch.dtype, torch.device, torch.layout, torch.memory_format,
+)  # fmt: skip
+
+
+class _Unhashable(Exception):
+    def __init__(self, value: object, where: str) -> None:
+        super().__init__(value, where)
+        self.value = value
+        self.where = where
+
+
+def identity(
+    fn: Callable[..., Any], *, fixed: tuple[object, ...], depends_on: tuple[object, ...]
+) -> str:
+    """The sha256, in hex, of `fixed`, of `fn` and what it reaches, and of `depends_on`.
+
+    Raises RegistrationError for a closure value or default that cannot be hashed and is not
+    declared, and for a declared distribution that is not installed.
+    """
+    walk = _Walk(depends_on)
+    try:
+        parts = [walk.value(fixed, "fixed"), walk.value(fn, "provider")]
+        parts += [walk.declared(d) for d in depends_on]
+    except _Unhashable as refused:
+        raise _refusal(getattr(fn, "__qualname__", repr(fn)), refused) from None
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def check_declared(subject: str, fn: Callable[..., Any], depends_on: tuple[object, ...]) -> None:
+    """Refuse, at registration, closure values and defaults that could never be hashed.
+
+    An empty cell is filled later and is looked at when the identity is asked for.
+    """
+    walk = _Walk(depends_on)
+    try:
+        for name, value in (*_closure(fn), *_defaults(fn)):
+            if not callable(value) and not isinstance(value, ModuleType):
+                walk.value(value, name)
+        for d in depends_on:
+            if isinstance(d, str | Path):
+                walk.declared(d)
+    except _Unhashable as refused:
+        raise _refusal(subject, refused) from None
+
+
+def _refusal(subject: str, refused: _Unhashable) -> RegistrationError:
+    return RegistrationError(
+        f"{subject} depends on {refused.where}, {type(refused.value).__name__} "
+        f"{refused.value!r:.80}, which cannot be hashed; accepted: numbers, strings, tensors, "
+        "containers and dataclasses of these, functions, or an object named in depends_on"
+    )
+
+
+class _Walk:
+    """One traversal. A value that is being hashed already counts as its place in the order."""
+
+    def __init__(self, depends_on: tuple[object, ...]) -> None:
+        self.declared_ids = {id(d) for d in depends_on}
+        self.seen: dict[int, int] = {}
+        # What `seen` names by id must not be freed and its id given to another.
+        self.kept: list[object] = []
+
+    def declared(self, d: object) -> str:
+        if isinstance(d, str):
+            try:
+                return f"distribution {d} {importlib.metadata.version(d)}"
+            except importlib.metadata.PackageNotFoundError:
+                raise RegistrationError(
+                    f"depends_on names {d!r}, which is not an installed distribution; accepted: "
+                    "an installed one, a module, an object, or the path of a file"
+                ) from None
+        if isinstance(d, Path):
+            return f"file {_file_hash(d)}"
+        try:
+            return self.value(d, "depends_on")
+        except _Unhashable:
+            # Declared by its author: its class stands for it.
+            return f"declared {self.value(type(d), 'depends_on')}"
+
+    def value(self, v: Any, where: str) -> str:
+        if isinstance(v, float) or type(v) in _PLAIN:
+            return f"{type(v).__name__} {v!r}"
+        if id(v) in self.seen:
+            return f"again {self.seen[id(v)]}"
+        self.seen[id(v)] = len(self.seen)
+        self.kept.append(v)
+        return self._compound(v, where)
+
+    def _compound(self, v: Any, where: str) -> str:
+        if isinstance(v, enum.Enum):
+            return f"enum {type(v).__qualname__}.{v.name} {v.value!r}"
+        if isinstance(v, Path):
+            return f"path {v}"
+        if isinstance(v, torch.Tensor):
+            flat = v.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest = hashlib.sha256(bytes(flat.tolist())).hexdigest()
+            return f"tensor {v.dtype} {tuple(v.shape)} {digest}"
+        if isinstance(v, tuple | list):
+            return f"{type(v).__name__}({','.join(self.value(i, where) for i in v)})"
+        if isinstance(v, set | frozenset):
+            # Members are told apart by themselves: a place in the order would depend on it.
+            return f"set({','.join(sorted(_Walk(()).value(i, where) for i in v))})"
+        if isinstance(v, Mapping):
+            items = (f"{self.value(k, where)}:{self.value(i, where)}" for k, i in v.items())
+            return f"dict({','.join(items)})"
+        if isinstance(v, functools.partial):
+            bound = (v.func, v.args, dict(v.keywords))
+            return f"partial {self.value(bound, where)}"
+        if isinstance(v, MethodType):
+            return f"method {self.value(v.__func__, where)} of {self.value(v.__self__, where)}"
+        if isinstance(v, FunctionType):
+            return self._function(v)
+        if isinstance(v, type):
+            return self._class(v)
+        if isinstance(v, ModuleType):
+            return _installed(v.__name__) or f"module {_module_hash(v)}"
+        if isinstance(v, BuiltinFunctionType) or _is_installed(type(v)):
+            return self._foreign(v, where)
+        if is_dataclass(v):
+            held = [(f.name, getattr(v, f.name)) for f in fields(v)]
+            return f"object {self.value(type(v), where)} {self.value(held, where)}"
+        return self._own_object(v, where)
+
+    def _foreign(self, v: Any, where: str) -> str:
+        """An object of an installed library: a kernel, a wrapper of a function, an op."""
+        # Triton's JITFunction, Heuristics and Autotuner hold the next one in `fn`, a custom op of
+        # torch in `_init_fn`.
+        held = (getattr(v, name, None) for name in ("fn", "__wrapped__", "_init_fn"))
+        inner = next((i for i in held if callable(i)), None)
+        if inner is not None:
+            configs = [str(c) for c in getattr(v, "configs", ())]
+            return f"wrapped {type(v).__qualname__} {configs} {self.value(inner, where)}"
+        module = getattr(v, "__module__", None) or type(v).__module__
+        name = getattr(v, "__qualname__", None) or getattr(v, "__name__", None)
+        if name is not None and callable(v):
+            return f"{_installed(module) or module} {name}"
+        raise _Unhashable(v, where)
+
+    def _own_object(self, v: Any, where: str) -> str:
+        impls = getattr(v, "impls", None)
+        if isinstance(impls, dict) and hasattr(v, "generation"):
+            # An op called by a provider: any of its providers may serve the call.
+            functions = {name: impl.impl_fn for name, impl in impls.items()}
+            return f"op {v.name} {self.value(functions, where)}"
+        inner = getattr(v, "__wrapped__", None)
+        if inner is not None:
+            return f"wrapped {self.value(type(v), where)} {self.value(inner, where)}"
+        if id(v) in self.declared_ids:
+            return f"declared {self.value(type(v), where)}"
+        raise _Unhashable(v, where)
+
+    def _class(self, cls: type) -> str:
+        known = _installed(cls.__module__)
+        if known is not None:
+            return f"{known} {cls.__qualname__}"
+        return f"class {cls.__qualname__} {_source_hash(cls)}"
+
+    def _function(self, f: FunctionType) -> str:
+        known = _installed(f.__module__, f.__code__.co_filename)
+        if known is not None and not f.__closure__:
+            return f"{known} {f.__qualname__}"
+        parts = [f"function {f.__qualname__} {known or _source_hash(f)}"]
+        for name, v in (*_closure(f), *_defaults(f)):
+            # A wrapper made by an installed library holds what it wraps, and things of its own.
+            parts.append(self._value_or_class(v, name, refuse=known is None))
+        for name, v in () if known is not None else _globals_read(f):
+            # A logger, a lock: what the file makes of it is in the file.
+            parts.append(self._value_or_class(v, name, refuse=False))
+        return "\n".join(parts)
+
+    def _value_or_class(self, v: Any, name: str, *, refuse: bool) -> str:
+        try:
+            return f"{name}={self.value(v, name)}"
+        except _Unhashable:
+            if refuse:
+                raise
+            return f"{name}: {type(v).__qualname__}"
+
+
+def _closure(fn: Any) -> Iterator[tuple[str, Any]]:
+    names = getattr(getattr(fn, "__code__", None), "co_freevars", ())
+    cells = getattr(fn, "__closure__", None) or ()
+    for name, cell in zip(names, cells, strict=True):
+        try:
+            yield f"closure value {name!r}", cell.cell_contents
+        except ValueError:  # an empty cell
+            continue
+
+
+def _defaults(fn: Any) -> Iterator[tuple[str, Any]]:
+    for i, v in enumerate(getattr(fn, "__defaults__", None) or ()):
+        yield f"default {i}", v
+    for name, v in (getattr(fn, "__kwdefaults__", None) or {}).items():
+        yield f"default {name!r}", v
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
+
+
+def _globals_read(f: FunctionType) -> Iterator[tuple[str, Any]]:
+    """The global values that the code of `f` names, and the attributes it names of modules."""
+    names = sorted(set(_names(f.__code__)))
+    for name in names:
+        if name not in f.__globals__:
+            continue
+        v = f.__globals__[name]
+        yield name, v
+        if isinstance(v, ModuleType) and _installed(v.__name__) is None:
+            for attribute in names:
+                if attribute != name and hasattr(v, attribute):
+                    yield f"{name}.{attribute}", getattr(v, attribute)
+
+
+def _is_installed(cls: type) -> bool:
+    return _installed(cls.__module__) is not None
+
+
+@functools.cache
+def _installed(module: str | None, file: str | None = None) -> str | None:
+    """The distribution and version that stand for a module; None where its code counts."""
+    if module is None:
+        return None
+    top = module.partition(".")[0]
+    if file is None:
+        file = getattr(sys.modules.get(module), "__file__", None)
+    if top in sys.stdlib_module_names or top == "builtins":
+        return f"python {sys.version}"
+    if file is None or not str(Path(file).resolve()).startswith(_INSTALLED):
+        return None
+    version = getattr(sys.modules.get(top), "__version__", None)
+    if version is None:
+        try:
+            version = importlib.metadata.version(top)
+        except importlib.metadata.PackageNotFoundError:
+            # A distribution of another name: its own code counts.
+            return None
+    return f"{top} {version}"
+
+
+def _module_hash(module: ModuleType) -> str:
+    file = getattr(module, "__file__", None)
+    return module.__name__ if file is None else f"{module.__name__} {_file_hash(Path(file))}"
+
+
+def _file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _source_hash(v: Any) -> str:
+    """Of the file that holds a function or class; of its byte code where there is no file."""
+    try:
+        path = Path(inspect.getfile(v))
+        return f"{path.name} {_file_hash(path)}"
+    except (OSError, TypeError):
+        pass
+    if isinstance(v, FunctionType):
+        return _code_hash(v.__code__)
+    methods = sorted((n, m) for n, m in vars(v).items() if isinstance(m, FunctionType))
+    return " ".join(f"{n} {_code_hash(m.__code__)}" for n, m in methods)
+
+
+def _code_hash(code: CodeType) -> str:
+    constants = [
+        _code_hash(c) if isinstance(c, CodeType) else f"{type(c).__name__} {c!r}"
+        for c in code.co_consts
+    ]
+    text = f"{code.co_code.hex()} {code.co_names} {constants}"
+    return hashlib.sha256(text.encode()).hexdigest()

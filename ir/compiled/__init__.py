@@ -14,7 +14,6 @@ Autocast does not reach into a compiled provider.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +108,7 @@ def _differentiable(impl: IrOpImpl, configuration: Configuration, args: tuple[An
             with torch.enable_grad():
                 result = impl.func_impl_fn(*saved)
             outputs = (result,) if isinstance(result, torch.Tensor) else tuple(result)
-            pairs = [
-                (o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad
-            ]
+            pairs = [(o, g) for o, g in zip(outputs, grads, strict=True) if o.requires_grad]
             wanted = [t for t in saved if isinstance(t, torch.Tensor) and t.requires_grad]
             found = iter(
                 torch.autograd.grad(

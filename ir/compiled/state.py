@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from torch._C._functorch import peek_interpreter_stack
 
 _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
@@ -68,7 +69,7 @@ def is_traced(args: tuple[Any, ...]) -> bool:
     True under make_fx, a fake mode, any other dispatch mode and functorch's transforms, and for
     tensor subclasses, which bring a dispatch of their own.
     """
-    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack():
+    if torch._C._len_torch_dispatch_stack() or peek_interpreter_stack():
         return True
     return any(isinstance(a, torch.Tensor) and type(a) not in _PLAIN_TENSORS for a in args)
 
