@@ -41,58 +41,75 @@ def _opaque_base() -> type:
 _OpaqueBase: Any = _opaque_base()
 
 
-def _guard_reads(cls: type, guard: Callable[[Any], list[object]]) -> None:
-    """Make `cls.read()` a constant under Dynamo, guarded by what `guard(instance)` returns.
+class Guarded(_OpaqueBase):
+    """A value of the calling context that Dynamo reads as a constant and guards.
 
-    Without this facility (torch before 2.11) Dynamo refuses the read of the context variable:
-    tracing with the torch wrap off fails, it never keeps a stale provider.
+    `read` and `version` are called anew on every entry to code compiled from a read.
     """
+
+    def __init__(self, read: Callable[[], Any], version: Callable[[], int] = int) -> None:
+        self.read_here = read
+        self.version = version
+
+    def read(self) -> Any:
+        return self.read_here()
+
+
+def _register_guarded() -> None:
+    # On a torch without this facility Dynamo refuses to trace a read of the context: ops cannot
+    # be traced there, but no stale provider is ever used.
     try:
         opaque = importlib.import_module("torch._library.opaque_object")
-        members = {"read": opaque.MemberType.USE_REAL}
-        opaque.register_opaque_type(cls, typ="reference", guard_fn=guard, members=members)
+        opaque.register_opaque_type(
+            Guarded,
+            typ="reference",
+            guard_fn=lambda guarded: [guarded.version(), guarded.read()],
+            members={"read": opaque.MemberType.USE_REAL},
+        )
     except (ImportError, AttributeError, TypeError) as error:
-        _log.warning("Dynamo cannot trace ops with the torch wrap off here: %s", error)
+        _log.warning("Dynamo cannot trace ops on this torch: %s", error)
 
 
-class _TorchWrap(_OpaqueBase):
-    """Whether calls go through the torch custom op."""
+_register_guarded()
 
-    def __init__(self) -> None:
-        self.default = True
-        self.scoped: ContextVar[bool | None] = ContextVar("ir.torch_wrap", default=None)
-
-    def read(self) -> bool:
-        scoped = self.scoped.get()
-        return self.default if scoped is None else scoped
+_default_torch_wrap = True
+_scoped_torch_wrap: ContextVar[bool | None] = ContextVar("ir.torch_wrap", default=None)
+_read_scoped_torch_wrap = _scoped_torch_wrap.get
 
 
-_guard_reads(_TorchWrap, lambda wrap: [wrap.read()])
-_torch_wrap = _TorchWrap()
-_read_scoped_wrap = _torch_wrap.scoped.get
+def _torch_wrap() -> bool:
+    scoped = _read_scoped_torch_wrap()
+    return _default_torch_wrap if scoped is None else scoped
+
+
+_guarded_torch_wrap = Guarded(_torch_wrap)
 
 
 def set_default_torch_wrap(enable: bool = True) -> None:
     """Set whether calls go through the torch custom op, for the whole process."""
-    _torch_wrap.default = enable
+    global _default_torch_wrap
+    _default_torch_wrap = enable
 
 
 @contextmanager
 def enable_torch_wrap(enable: bool = True) -> Iterator[None]:
-    """Set whether calls of this context (thread, asyncio task) go through the torch custom op."""
-    token = _torch_wrap.scoped.set(enable)
+    """Set whether calls of this context (thread, asyncio task) go through the torch custom op.
+
+    Dynamo cannot trace it: enter it outside the compiled function.
+    """
+    token = _scoped_torch_wrap.set(enable)
     try:
         yield
     finally:
-        _torch_wrap.scoped.reset(token)
+        _scoped_torch_wrap.reset(token)
 
 
 def torch_wrap_enabled() -> bool:
     """Whether a call made here goes through the torch custom op."""
     if is_dynamo_compiling():
-        return _torch_wrap.read()
-    scoped = _read_scoped_wrap()
-    return _torch_wrap.default if scoped is None else scoped
+        return _guarded_torch_wrap.read()
+    scoped = _read_scoped_torch_wrap()
+    return _default_torch_wrap if scoped is None else scoped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,7 +130,7 @@ class Priority:
         raise PriorityError(f"no provider of {self.requested} takes these arguments")
 
 
-class PriorityScope(_OpaqueBase):
+class PriorityScope:
     """The priority in force for one op, as the calling context sees it."""
 
     def __init__(self, op: str, impls: dict[str, IrOpImpl]) -> None:
@@ -125,6 +142,7 @@ class PriorityScope(_OpaqueBase):
         self._read_scoped = self._scoped.get
         self._resolved: dict[tuple[tuple[str, ...], Configuration | None], Priority] = {}
         self._told: set[tuple[str, ...]] = set()
+        self.guarded = Guarded(self._providers, lambda: self.generation)
 
     def bump(self) -> None:
         """Start a new generation: every priority is resolved anew on its next use."""
@@ -144,8 +162,7 @@ class PriorityScope(_OpaqueBase):
             found = self._resolved[key] = self._resolve(*key)
         return found
 
-    def read(self) -> tuple[str, ...]:
-        """The providers to try in order, as constants that Dynamo can bake into a trace."""
+    def _providers(self) -> tuple[str, ...]:
         return tuple(impl.provider for impl in self.current().impls)
 
     def requested(self, priority: Sequence[str], compile: CompileMode) -> Priority:
@@ -204,6 +221,3 @@ class PriorityScope(_OpaqueBase):
 
     def set_default(self, priority: Priority) -> None:
         self._default = priority
-
-
-_guard_reads(PriorityScope, lambda scope: [scope.generation, scope.read()])

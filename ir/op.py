@@ -290,7 +290,7 @@ class IrOp:
         return self._scope.current().select(args, kwargs)
 
     def _traced_dispatch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> IrOpImpl:
-        for provider in self._scope.read():
+        for provider in self._scope.guarded.read():
             impl = self.impls[provider]
             if impl.supports_args(*args, **kwargs):
                 return impl
@@ -333,7 +333,8 @@ class IrOp:
 
         With `compile=True` a provider marked compilable runs through torch.compile, with
         `compile="exact"` so that it keeps the provider's own roundings; under an outer trace it
-        runs as it is. Raises PriorityError.
+        runs as it is. Dynamo cannot trace this: enter it outside the compiled function.
+        Raises PriorityError.
         """
         return self._scope.override(self._scope.requested(priority, compile))
 
