@@ -159,21 +159,29 @@ def _of_corners(
     return lo, hi
 
 
+def _multiply_corner(a: Float64, b: Float64) -> Interval:
+    """A corner of a product; for 0 * inf the signed zero that numbers near the infinity give."""
+    out = _multiply_points(a, b)
+    lost = np.isnan(out.lo) & ~np.isnan(a) & ~np.isnan(b)
+    if not lost.any():
+        return out
+    zero = np.where(np.signbit(a) != np.signbit(b), -0.0, 0.0)
+    return Interval(np.where(lost, zero, out.lo), np.where(lost, zero, out.hi), out.nan)
+
+
 def multiply(a: Interval, b: Interval) -> Interval:
     """a * b, broadcasting; 0 * inf is NaN."""
     with np.errstate(all="ignore"):
         if a.is_point and b.is_point:
             return _point_result(a, b, _multiply_points(a.lo, b.lo))
-        lo, hi = _of_corners(a, b, _multiply_points)
+        lo, hi = _of_corners(a, b, _multiply_corner)
         nan = states(a, b)
-        if np.isfinite(lo).all() and np.isfinite(hi).all():
+        # The ends of the operands decide: a corner 0 * inf has become a zero.
+        if all(np.isfinite(end).all() for end in (a.lo, a.hi, b.lo, b.hi)):
             return Interval(lo, hi, nan)
         clash = (_infinite(a) & spans_zero(b)) | (_infinite(b) & spans_zero(a))
         certain = clash & _same_ends(a) & _same_ends(b)
         nan = np.where(certain, np.uint8(MUST), nan)
-        # All corners NaN, yet not all values: zero times every number of a line is a zero.
-        lo = np.where(np.isnan(lo), -0.0, lo)
-        hi = np.where(np.isnan(hi), 0.0, hi)
         return finish(lo, hi, nan, clash)
 
 

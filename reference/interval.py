@@ -195,7 +195,8 @@ def rounded(
     rule = "saturate" if overflow == "nan" else overflow
     lo = dtypes.round_to(a.lo, name, overflow=rule)
     hi = lo if a.is_point else dtypes.round_to(a.hi, name, overflow=rule)
-    out = Interval(lo, hi, nan)
+    # Ends that meet become a point again, which makes every later step cheaper.
+    out = Interval(lo, lo if np.array_equal(lo.view(np.int64), hi.view(np.int64)) else hi, nan)
     if overflow == "nan":
         out = _overflow_to_nan(a, out, name)
     return hull(a, out) if optional else out

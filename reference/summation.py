@@ -59,6 +59,18 @@ def accumulate(a: Interval, name: str, *, chain: int | None = None) -> Interval:
     contract promises a shorter one. No widening where every order is exact; infinite ends where
     partial sums may overflow the format.
     """
+    return _either_zero(_accumulate(a, name, chain))
+
+
+def _either_zero(total: Interval) -> Interval:
+    """Admits +0 for -0: an accumulator that starts at +0 turns a sum of -0 alone into +0."""
+    negative = (total.hi == 0) & np.signbit(total.hi)
+    if not negative.any():
+        return total
+    return Interval(total.lo, np.where(negative, 0.0, total.hi), total.nan)
+
+
+def _accumulate(a: Interval, name: str, chain: int | None) -> Interval:
     count = a.shape[-1]
     if count == 1:
         return rounded(a, name)
@@ -78,7 +90,6 @@ def accumulate(a: Interval, name: str, *, chain: int | None = None) -> Interval:
             exact &= (a.lo == a.hi).all(axis=-1, keepdims=True)
         nan = a.nan.max(axis=-1, keepdims=True)
         if exact.all():
-            # Zeros may still meet in any order, but a sum is -0 only if every term is.
             return Interval(lo, lo, nan)
         error = _worst_error(np.where(finite, sizes, 0.0), total, name, chain)
         error += total * (count * 2 * _HALF_STEP)
