@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .model.case import OpCase, Plain
 from .model.storage import View, is_self_overlapping, touched_elements
 
@@ -50,7 +52,7 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalarSpec:
-    """A plain parameter: its kind, default, and domain. ``at_most`` and ``even`` use bound names."""
+    """A plain parameter: its kind, default and domain. ``at_most`` names a bound size."""
 
     name: str
     kind: str
@@ -85,7 +87,7 @@ class OutputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The op must refuse the case with ``InputError``: the argument at fault, the rule it breaks."""
+    """The op must refuse the case with ``InputError``: which argument breaks which rule."""
 
     argument: str
     rule: str
@@ -238,9 +240,7 @@ class _Binder:
             return None if spec.optional else Refusal(spec.name, "is required")
         if not isinstance(value, View):
             return Refusal(spec.name, "is a tensor")
-        accepted = tuple(
-            self.case.dtype_of(d[1:]) if d.startswith("@") else d for d in spec.dtypes
-        )
+        accepted = tuple(self.case.dtype_of(d[1:]) if d.startswith("@") else d for d in spec.dtypes)
         if self.case.dtype_of(spec.name) not in accepted:
             return Refusal(spec.name, f"has dtype {' or '.join(str(a) for a in accepted)}")
         if spec.activation:
@@ -306,7 +306,7 @@ class _Binder:
 def _share_memory(a: View, b: View) -> bool:
     if a.storage != b.storage or not a.numel or not b.numel:
         return False
-    return bool(set(touched_elements(a).tolist()) & set(touched_elements(b).tolist()))
+    return bool(np.intersect1d(touched_elements(a), touched_elements(b)).size)
 
 
 def equal_ranks(first: str, second: str) -> Relation:
@@ -314,9 +314,9 @@ def equal_ranks(first: str, second: str) -> Relation:
 
     def check(case: OpCase, _binding: Binding) -> Refusal | None:
         views = case.views()
-        if first in views and second in views:
-            if len(views[first].shape) != len(views[second].shape):
-                return Refusal(second, f"has as many dimensions as {first}")
+        both = first in views and second in views
+        if both and len(views[first].shape) != len(views[second].shape):
+            return Refusal(second, f"has as many dimensions as {first}")
         return None
 
     return check

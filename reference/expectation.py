@@ -75,7 +75,7 @@ def expect(
     chosen = contract_for(case.op, contract)
     intervals = evaluate(chosen, arguments, rounding=rounding, backend=backend)
     outputs = tuple(
-        _output(declaration, case, binding, spec, intervals, chosen.cancels(spec.name))
+        _output(declaration, case, binding, spec, intervals, chosen.cancellation)
         for spec in declaration.outputs
     )
     return Expected(chosen.name, outputs)

@@ -49,6 +49,4 @@ def same_strides(
     """Whether two strides mean the same memory: sizes of 1 and empty tensors say nothing."""
     if any(n == 0 for n in shape):
         return True
-    return all(
-        a == b for n, a, b in zip(shape, observed, expected, strict=True) if n > 1
-    )
+    return all(a == b for n, a, b in zip(shape, observed, expected, strict=True) if n > 1)

@@ -7,12 +7,19 @@ _X = TensorSpec(
     dtypes=FLOATS,
     shapes=(("...", "2*d"),),
     activation=True,
-    fills=("dyadic", "normal", "uniform", "outlier", "wide", "special", "special-finite",
-           "signed-zero", "subnormal"),  # fmt: skip
+    fills=(
+        "dyadic",
+        "normal",
+        "uniform",
+        "outlier",
+        "wide",
+        "special",
+        "special-finite",
+        "signed-zero",
+        "subnormal",
+    ),
 )
-_APPROXIMATE = ScalarSpec(
-    name="approximate", kind="str", default="none", choices=("none", "tanh")
-)
+_APPROXIMATE = ScalarSpec(name="approximate", kind="str", default="none", choices=("none", "tanh"))
 _WIDTH = Dim(name="d", role="width")
 _Y = OutputSpec(name="y", dtype="@x", shape=("...", "d"), layout="like:x")
 
@@ -32,9 +39,7 @@ GELU_AND_MUL_SPARSE = OpDeclaration(
     outputs=(_Y,),
 )
 
-SILU_AND_MUL = OpDeclaration(
-    op="silu_and_mul", parameters=(_X,), dims=(_WIDTH,), outputs=(_Y,)
-)
+SILU_AND_MUL = OpDeclaration(op="silu_and_mul", parameters=(_X,), dims=(_WIDTH,), outputs=(_Y,))
 
 GELU_AND_MUL = OpDeclaration(
     op="gelu_and_mul", parameters=(_X, _APPROXIMATE), dims=(_WIDTH,), outputs=(_Y,)

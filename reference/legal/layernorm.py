@@ -2,8 +2,17 @@
 
 from ..declaration import FLOATS, Dim, OpDeclaration, OutputSpec, ScalarSpec, TensorSpec
 
-_VALUES = ("dyadic", "normal", "uniform", "outlier", "wide", "special", "special-finite",
-           "signed-zero", "subnormal")  # fmt: skip
+_VALUES = (
+    "dyadic",
+    "normal",
+    "uniform",
+    "outlier",
+    "wide",
+    "special",
+    "special-finite",
+    "signed-zero",
+    "subnormal",
+)
 _WEIGHT = TensorSpec(
     name="weight",
     dtypes=FLOATS,
@@ -26,9 +35,7 @@ _WIDTH = Dim(name="d", role="width")
 RMS_NORM = OpDeclaration(
     op="rms_norm",
     parameters=(
-        TensorSpec(
-            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES
-        ),
+        TensorSpec(name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES),
         _WEIGHT,
         _EPSILON,
         _VARIANCE_SIZE,
@@ -41,11 +48,13 @@ RMS_NORM = OpDeclaration(
 FUSED_ADD_RMS_NORM = OpDeclaration(
     op="fused_add_rms_norm",
     parameters=(
+        TensorSpec(name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES),
         TensorSpec(
-            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES
-        ),
-        TensorSpec(
-            name="x_residual", dtypes=("@x",), shapes=(("...", "d"),), activation=True, fills=_VALUES
+            name="x_residual",
+            dtypes=("@x",),
+            shapes=(("...", "d"),),
+            activation=True,
+            fills=_VALUES,
         ),
         _WEIGHT,
         _EPSILON,

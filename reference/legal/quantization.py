@@ -15,8 +15,17 @@ _X = TensorSpec(
     dtypes=FLOATS,
     shapes=(("...", "d"),),
     activation=True,
-    fills=("dyadic", "normal", "uniform", "outlier", "wide", "special", "special-finite",
-           "signed-zero", "subnormal"),  # fmt: skip
+    fills=(
+        "dyadic",
+        "normal",
+        "uniform",
+        "outlier",
+        "wide",
+        "special",
+        "special-finite",
+        "signed-zero",
+        "subnormal",
+    ),
 )
 _WIDTH = Dim(name="d", role="width")
 _Y = OutputSpec(name="y", dtype="float8_e4m3fn", shape="@x")

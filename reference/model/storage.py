@@ -32,7 +32,8 @@ class Storage:
         wanted = self.numel * FORMATS[self.dtype].size
         if isinstance(self.content, bytes) and len(self.content) != wanted:
             raise ValueError(
-                f"storage of {self.numel} {self.dtype} has {len(self.content)} bytes; accepted: {wanted}"
+                f"storage of {self.numel} {self.dtype} has {len(self.content)} bytes; "
+                f"accepted: {wanted}"
             )
 
     @property
@@ -108,9 +109,7 @@ def is_self_overlapping(view: View) -> bool:
     """Whether two indices of the view name the same element."""
     if view.numel <= 1:
         return False
-    sized = sorted(
-        (abs(s), n) for n, s in zip(view.shape, view.strides, strict=True) if n > 1
-    )
+    sized = sorted((abs(s), n) for n, s in zip(view.shape, view.strides, strict=True) if n > 1)
     reach = 0
     nested = True
     for stride, n in sized:

@@ -1,0 +1,106 @@
+"""``irverify``: run, replay, list. No torch here; workers import what is judged."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="irverify",
+    help="Does this kernel still mean what it should? Runs it beside a slow, obvious reference.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+Many = list[str] | None
+
+
+@app.command()
+def run(
+    subject: Annotated[Many, typer.Option(help="Who is judged (repeatable).")] = None,
+    prop: Annotated[Many, typer.Option("--property", help="Which claims (repeatable).")] = None,
+    op: Annotated[Many, typer.Option(help="Which ops (repeatable).")] = None,
+    provider: Annotated[Many, typer.Option(help="Which providers (repeatable).")] = None,
+    route: Annotated[Many, typer.Option(help="How they are driven (repeatable).")] = None,
+    dtype: Annotated[Many, typer.Option(help="Dtypes of the activations (repeatable).")] = None,
+    contract: Annotated[
+        str | None, typer.Option(help="Judge its op against this contract instead of its own.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    imports: Annotated[
+        Many,
+        typer.Option("--import", help="A file or module with your registrations (repeatable)."),
+    ] = None,
+    budget: Annotated[str, typer.Option(help="quick, full, or a number of cases.")] = "quick",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 0,
+    workers: Annotated[int, typer.Option(help="Worker processes; 0: one per core.")] = 0,
+    case_timeout: Annotated[float, typer.Option(help="Seconds one call may take.")] = 120.0,
+    ndjson: Annotated[
+        Path | None, typer.Option(help="Also write one event a line to this file.")
+    ] = None,
+) -> None:
+    """Judge providers against the reference on generated, illegal and real-shape cases.
+
+    Exit 0: all agree; 1: a disagreement; 2: wrong use or a fault of ours; 3: nothing was decided
+    for something that was selected.
+    """
+    from oracle.plan import Selection
+    from oracle.running import run_to_reports
+
+    selection = Selection(
+        subjects=tuple(subject or ("ir",)),
+        properties=tuple(prop or ()),
+        ops=tuple(op or ()),
+        providers=tuple(provider or ()),
+        routes=tuple(route or ()),
+        dtypes=tuple(dtype or ()),
+        contract=contract,
+        device="cuda:0" if device == "cuda" else device,
+        imports=tuple(imports or ()),
+        budget=int(budget) if budget.isdigit() else budget,
+        seed=seed,
+        workers=workers or os.cpu_count() or 1,
+        case_timeout=case_timeout,
+    )
+    raise typer.Exit(run_to_reports(selection, ndjson))
+
+
+@app.command()
+def replay(
+    case: Annotated[
+        str, typer.Argument(help="A case file, a finding's folder, or a fingerprint's beginning.")
+    ],
+    imports: Annotated[
+        Many,
+        typer.Option("--import", help="Your registrations as they are now, instead of those kept."),
+    ] = None,
+) -> None:
+    """Run one finding again. Exit 0: it is gone; 1: it is still there; 2: it cannot be run."""
+    from oracle.replay import replay_to_text
+
+    raise typer.Exit(replay_to_text(case, tuple(imports or ())))
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="subjects, properties, ops, providers or judges.")],
+    imports: Annotated[
+        Many, typer.Option("--import", help="A file or module with your registrations.")
+    ] = None,
+) -> None:
+    """Show what there is to select, and which judge sees which class of bugs."""
+    from oracle.reports.listing import list_to_text
+
+    raise typer.Exit(list_to_text(what, tuple(imports or ())))
+
+
+def main() -> None:
+    """Entry point: wrong use exits 2 with one line, as click has it."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,311 @@
+"""The one engine: plans a run, drives the workers, yields events. Every door leads here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from oracle.checking import CheckResult, UlpHistogram
+from oracle.crashes import after_crash, given_up
+from oracle.errors import OwnFault, UsageError
+from oracle.events import CaseDone, Checked, Event, Finished, Started
+from oracle.findings import Disagreements
+from oracle.observation import Died
+from oracle.plan import Property, Selection, Unit, plan, wanted_routes
+from oracle.pool import Child, Pool, raise_faults
+from oracle.properties import PROPERTIES
+from oracle.scratch import scratch_environment
+from oracle.store import Store
+from oracle.subject import Provider
+from oracle.subjects import DESCRIPTIONS, SubjectOptions
+from oracle.tally import Tally
+from reference.contract import CONTRACTS
+from reference.legal import DECLARATIONS
+
+CRASHES = 3
+"""After so many deaths on one (op, provider, route) the rest of its checks are UNDECIDED."""
+TELLING = 20
+"""Telling cases that every (op, provider, dtype, route) of a quick run is to be decided in."""
+
+
+def run(selection: Selection, store: Store | None = None) -> Iterator[Event]:
+    """Run a selection and yield its events, ``Finished`` last.
+
+    Raises ``UsageError`` for a selection that names what there is not, and ``OwnFault`` where a
+    judge, a strategy or the reference failed.
+    """
+    _refuse_unknown(selection)
+    with started_pool(selection) as pool:
+        yield from _Run(selection, store or Store(), pool).events()
+
+
+@contextmanager
+def started_pool(selection: Selection) -> Iterator[Pool]:
+    """Workers for ``selection``'s device and imports, with compiler caches of their own."""
+    with scratch_environment() as environment:
+        pool = Pool(
+            options=SubjectOptions(device=selection.device, imports=selection.imports),
+            size=selection.workers,
+            timeout=selection.case_timeout,
+            environment=environment,
+            interpret=selection.device == "cpu",
+        )
+        with pool:
+            yield pool
+
+
+def describe(selection: Selection) -> dict[str, tuple[str, tuple[Provider, ...]]]:
+    """Version and providers of each selected subject, asked of a worker process."""
+    with started_pool(selection) as pool:
+        return _described(selection, pool)
+
+
+def _described(selection: Selection, pool: Pool) -> dict[str, tuple[str, tuple[Provider, ...]]]:
+    found: dict[str, tuple[str, tuple[Provider, ...]]] = {}
+    for name in selection.subjects:
+        reply = pool.ask(("describe", name), "described")
+        if isinstance(reply, Died):
+            raise UsageError(
+                f"subject {name!r} could not be started: its process ended ({reply.how})"
+            )
+        found[name] = (reply[1], reply[2])
+    return found
+
+
+def _refuse_unknown(selection: Selection) -> None:
+    for what, given, known in (
+        ("subject", selection.subjects, tuple(DESCRIPTIONS)),
+        ("property", selection.properties, tuple(PROPERTIES)),
+        ("op", selection.ops, tuple(DECLARATIONS)),
+        ("contract", (selection.contract,) if selection.contract else (), tuple(CONTRACTS)),
+        ("dtype", selection.dtypes, _all_dtypes()),
+    ):
+        for name in given:
+            if name not in known:
+                raise UsageError(f"{what} {name!r}; accepted: {', '.join(known)}")
+    if selection.workers < 1:
+        raise UsageError(f"workers {selection.workers}; accepted: 1 or more")
+    if selection.case_timeout <= 0:
+        raise UsageError(f"case timeout {selection.case_timeout}; accepted: seconds above 0")
+
+
+def _all_dtypes() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(d for op in DECLARATIONS for d in dtypes_of(op)))
+
+
+def dtypes_of(op: str) -> tuple[str, ...]:
+    """The dtypes that the op's first activation may have: its legal dtypes."""
+    declaration = DECLARATIONS[op]
+    for spec in declaration.tensors:
+        if spec.name == declaration.dtype_parameter:
+            return spec.dtypes
+    raise KeyError(op)
+
+
+class _Run:
+    """The state of one run."""
+
+    def __init__(self, selection: Selection, store: Store, pool: Pool) -> None:
+        self.selection = selection
+        self.store = store
+        self.pool = pool
+        self.tally = Tally()
+        self.histogram = UlpHistogram()
+        self.crashes: Counter[tuple[str, str, str, str]] = Counter()
+        self.providers: dict[str, tuple[Provider, ...]] = {}
+        self.versions: dict[str, str] = {}
+        self.done_cases = 0
+
+    def events(self) -> Iterator[Event]:
+        began = time.monotonic()
+        for name, (version, providers) in _described(self.selection, self.pool).items():
+            self.versions[name] = version
+            self.providers[name] = providers
+        self._refuse_unknown_providers()
+        units = plan(self.selection, PROPERTIES, self.providers, tuple(DECLARATIONS), dtypes_of)
+        skipped = self._skipped()
+        yield Started(
+            seed=self.selection.seed,
+            budget=self.selection.budget,
+            workers=self.selection.workers,
+            planned_cases=sum(u.stop - u.start for u in units),
+            versions=self.versions,
+            unavailable=skipped,
+        )
+        disagreements = Disagreements(self.selection, self.providers, self.versions)
+        for event in self._units(units, disagreements):
+            if isinstance(event, Checked):
+                self.tally.add(event.result)
+            yield event
+        yield from disagreements.settle(self.pool, self.store)
+        nothing = self._nothing_decided()
+        total = self.tally.total()
+        unreproduced = disagreements.unreproduced()
+        wrong = disagreements.unknown or unreproduced
+        yield Finished(
+            counts=total,
+            rows=self.tally.rows(),
+            nothing_decided=nothing,
+            thin=self._thin(),
+            unreproduced=unreproduced,
+            skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
+            histogram=self.histogram,
+            seconds=time.monotonic() - began,
+            exit_code=1 if wrong else 3 if nothing else 0,
+        )
+
+    def _refuse_unknown_providers(self) -> None:
+        every = [p for group in self.providers.values() for p in group]
+        for kind, given, known in (
+            ("provider", self.selection.providers, {p.name for p in every}),
+            ("route", self.selection.routes, {r for p in every for r in p.routes}),
+        ):
+            for name in given:
+                if name not in known:
+                    raise UsageError(f"{kind} {name!r}; accepted: {', '.join(sorted(known))}")
+
+    def _skipped(self) -> tuple[Provider, ...]:
+        """Providers that were selected, or would have been, and cannot run here."""
+        return tuple(
+            p
+            for group in self.providers.values()
+            for p in group
+            if p.unavailable and self._selects(p)
+        )
+
+    def _selects(self, provider: Provider) -> bool:
+        selection = self.selection
+        return (not selection.providers or provider.name in selection.providers) and (
+            not selection.ops or provider.op in selection.ops
+        )
+
+    def _units(self, units: list[Unit], disagreements: Disagreements) -> Iterator[Event]:
+        """Drive every unit; events come in unit order, whichever worker was faster."""
+        waiting = list(reversed(units))
+        if len(units) > 1:
+            self.pool.grow()
+        held: dict[int, list[Event]] = {unit.number: [] for unit in units}
+        finished: set[int] = set()
+        released = 0
+        for child in list(self.pool.children):
+            self._give(child, waiting, held)
+        while any(c.busy is not None for c in self.pool.children) or waiting:
+            for child, message in self.pool.next_messages():
+                unit: Unit = child.busy
+                self._absorb(child, unit, message, held, finished, disagreements, waiting)
+            while released < len(units) and units[released].number in finished:
+                yield from held.pop(units[released].number)
+                released += 1
+
+    def _give(self, child: Child, waiting: list[Unit], held: dict[int, list[Event]]) -> None:
+        child.busy, child.at = None, None
+        if not waiting:
+            return
+        unit, undecided = given_up(waiting.pop(), self.crashes, CRASHES)
+        held[unit.number] += [Checked(r) for r in undecided]
+        child.connection.send(("unit", unit))
+        child.busy, child.heard = unit, time.monotonic()
+
+    def _absorb(
+        self,
+        child: Child,
+        unit: Unit,
+        message: tuple | Died,
+        held: dict[int, list[Event]],
+        finished: set[int],
+        disagreements: Disagreements,
+        waiting: list[Unit],
+    ) -> None:
+        if isinstance(message, Died):
+            results, case, resumed = after_crash(unit, child.at, message, self.selection.device)
+            self._keep(results, case, held[unit.number], disagreements)
+            if child.at is not None:
+                self.crashes[unit.subject, unit.op, child.at[1], child.at[2]] += 1
+            waiting.append(resumed)
+            self._give(self.pool.replace(child), waiting, held)
+            return
+        raise_faults(message)
+        match message:
+            case ("at", at):
+                child.at = at
+            case ("case", _index, results, case, seconds):
+                self.tally.spent(unit.subject, unit.prop, seconds)
+                self._keep(results, case, held[unit.number], disagreements)
+                self.done_cases += 1
+                held[unit.number].append(CaseDone(self.done_cases))
+                # The unit resumes behind this case should its process die later.
+                child.busy = replace(unit, start=message[1] + 1)
+            case ("done", histogram):
+                self.histogram.merge(histogram)
+                finished.add(unit.number)
+                self._give(child, waiting, held)
+            case _:
+                raise OwnFault(f"a worker sent {message[0]!r}, which a unit does not send")
+
+    def _keep(
+        self,
+        results: list[CheckResult],
+        case: object,
+        held: list[Event],
+        disagreements: Disagreements,
+    ) -> None:
+        for result in results:
+            held.append(Checked(result))
+            if case is not None:
+                disagreements.note(result, case)
+
+    def _chosen_properties(self) -> tuple[Property, ...]:
+        names = self.selection.properties or tuple(PROPERTIES)
+        return tuple(PROPERTIES[name] for name in names)
+
+    def _nothing_decided(self) -> tuple[str, ...]:
+        """What was selected and decided no case: a run that says nothing about it has failed."""
+        missing: list[str] = []
+        for subject, group in self.providers.items():
+            for provider in group:
+                if not self._selects(provider):
+                    continue
+                if provider.unavailable:
+                    if self.selection.providers:
+                        missing.append(
+                            f"{subject} {provider.op} {provider.name}: {provider.unavailable}"
+                        )
+                    continue
+                for prop in self._chosen_properties():
+                    for route in wanted_routes(self.selection, prop, provider):
+                        if not self.tally.decided[
+                            subject, prop.name, provider.op, provider.name, route
+                        ]:
+                            missing.append(
+                                f"{subject} {prop.name} {provider.op} {provider.name} {route}"
+                            )
+        if not any(self.tally.decided.values()):
+            missing.append("no case was decided at all")
+        return tuple(missing)
+
+    def _thin(self) -> tuple[str, ...]:
+        """Value cells with fewer telling cases than a quick run promises."""
+        thin: list[str] = []
+        numerics = PROPERTIES["numerics"]
+        if numerics not in self._chosen_properties():
+            return ()
+        for subject, group in self.providers.items():
+            for provider in group:
+                if provider.unavailable or not self._selects(provider):
+                    continue
+                for dtype in dtypes_of(provider.op):
+                    if self.selection.dtypes and dtype not in self.selection.dtypes:
+                        continue
+                    for route in wanted_routes(self.selection, numerics, provider):
+                        cases = self.tally.telling.get(
+                            (subject, provider.op, provider.name, dtype, route), ()
+                        )
+                        if len(cases) < TELLING:
+                            thin.append(
+                                f"{subject} {provider.op} {provider.name} {dtype} {route}: "
+                                f"{len(cases)} telling cases"
+                            )
+        return tuple(thin)

@@ -1,0 +1,95 @@
+"""The stream that the engine yields. Text, NDJSON and the exit code are read from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from oracle.checking import CheckResult, UlpHistogram
+from oracle.finding import Finding
+from oracle.subject import Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The run begins: its seed and size, who is judged, and which providers cannot run here."""
+
+    seed: int
+    budget: str | int
+    workers: int
+    planned_cases: int
+    versions: Mapping[str, str]
+    unavailable: tuple[Provider, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """One verdict."""
+
+    result: CheckResult
+
+
+@dataclass(frozen=True, slots=True)
+class CaseDone:
+    """All checks of one case are in; ``done`` cases of the plan so far."""
+
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrinking:
+    """A disagreement is being shrunk: ``tries`` so far, elements in its largest input."""
+
+    fingerprint: str
+    tries: int
+    largest: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A disagreement, shrunk and on disk. ``known`` is the reason where it is a known one."""
+
+    finding: Finding
+    path: str
+    known: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """Distinct cases; checks and how they came out."""
+
+    cases: int = 0
+    checks: int = 0
+    agrees: int = 0
+    disagrees: int = 0
+    undecided: int = 0
+    not_applicable: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the final table."""
+
+    subject: str
+    prop: str
+    counts: Counts
+    reasons: Mapping[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The run is over. ``nothing_decided`` names what was selected and decided nowhere."""
+
+    counts: Counts
+    rows: tuple[Row, ...]
+    nothing_decided: tuple[str, ...]
+    thin: tuple[str, ...]
+    unreproduced: tuple[str, ...]
+    skipped: tuple[str, ...]
+    histogram: UlpHistogram
+    seconds: float
+    exit_code: int
+
+
+Event = Started | Checked | CaseDone | Shrinking | Found | Finished

@@ -1,0 +1,190 @@
+"""From many disagreements to few findings: grouped, shrunk, written, held against known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from oracle.checking import CheckResult
+from oracle.events import Found, Shrinking
+from oracle.finding import AlsoOn, Finding, Source
+from oracle.known import Known
+from oracle.plan import Selection
+from oracle.pool import Pool
+from oracle.properties import PROPERTIES
+from oracle.shrink import shrink
+from oracle.single import recheck
+from oracle.store import Store
+from oracle.subject import Provider
+from oracle.verdict import Outcome, Place
+from reference.contract import contract_for
+from reference.expectation import Expectation, expect
+from reference.legal import DECLARATIONS
+from reference.model import OpCase
+
+EAGER_TRIES, COMPILED_TRIES, CRASH_TRIES = 600, 80, 25
+"""Candidates tried per finding: a compiled one may cost a compilation, a crash a process."""
+REPORTED = 25
+"""Groups that are shrunk and written; a run with more has one cause, not more."""
+
+Group = tuple[str, str, str, str, str, str, str]
+
+
+@dataclass(slots=True)
+class _Member:
+    result: CheckResult
+    case: OpCase
+
+
+@dataclass(slots=True)
+class Disagreements:
+    """Collects DISAGREES results of a run and settles them into findings at its end.
+
+    Results that differ in nothing but the route are one group; its finding is shrunk on the
+    first route of the property's order and names the others.
+    """
+
+    selection: Selection
+    providers: Mapping[str, tuple[Provider, ...]]
+    versions: Mapping[str, str]
+    known: Known = field(default_factory=Known.load)
+    groups: dict[Group, dict[str, _Member]] = field(default_factory=dict)
+    unknown: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    def note(self, result: CheckResult, case: OpCase) -> None:
+        """Keep the smallest case of each group and route."""
+        if result.verdict.outcome is not Outcome.DISAGREES:
+            return
+        group = (
+            result.prop,
+            result.subject,
+            result.op,
+            result.provider,
+            result.verdict.judge,
+            result.verdict.kind,
+            result.verdict.output,
+        )
+        routes = self.groups.setdefault(group, {})
+        held = routes.get(result.route)
+        if held is None or _size(case) < _size(held.case):
+            routes[result.route] = _Member(result, case)
+
+    def settle(self, pool: Pool, store: Store) -> Iterator[Shrinking | Found]:
+        """Shrink and write each group, known ones marked as such."""
+        for number, routes in enumerate(self.groups.values()):
+            order = PROPERTIES[next(iter(routes.values())).result.prop].routes
+            ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
+            self.seen |= {m.result.fingerprint for m in routes.values()}
+            if number >= REPORTED:
+                self.unknown += 1
+                continue
+            first, *others = (routes[r] for r in ranked)
+            also = tuple(AlsoOn(m.result.route, m.result.fingerprint) for m in others)
+            finding = yield from self._shrunk(pool, first, also)
+            reason = self.known.classify(finding)
+            self.unknown += reason is None
+            path = store.write(finding, self._expected(finding))
+            yield Found(
+                finding=finding, path=str(path), known=reason.reason if reason is not None else ""
+            )
+
+    def _shrunk(
+        self, pool: Pool, member: _Member, also: tuple[AlsoOn, ...]
+    ) -> Generator[Shrinking, None, Finding]:
+        provider = self._provider(member.result)
+        last: dict[str, CheckResult] = {"result": member.result}
+        progress: list[Shrinking] = []
+
+        def still_fails(case: OpCase) -> bool:
+            found = recheck(
+                pool,
+                member.result,
+                case,
+                interpreted=provider.interpreted,
+                device=self.selection.device,
+            )
+            if found is None:
+                return False
+            last["result"] = found
+            progress.append(
+                Shrinking(
+                    fingerprint=found.fingerprint,
+                    tries=len(progress) + 1,
+                    largest=case.largest_input,
+                )
+            )
+            return True
+
+        shrunk = shrink(member.case, still_fails, limit=_tries(member.result))
+        yield from progress[-1:]
+        return self._finding(last["result"], shrunk.case, provider, also)
+
+    def _finding(
+        self, result: CheckResult, case: OpCase, provider: Provider, also: tuple[AlsoOn, ...]
+    ) -> Finding:
+        return Finding(
+            fingerprint=result.fingerprint,
+            property=result.prop,
+            subject=result.subject,
+            op=result.op,
+            provider=result.provider,
+            route=result.route,
+            judge=result.verdict.judge,
+            kind=result.verdict.kind,
+            contract=contract_for(result.op, result.contract).name,
+            device=self.selection.device,
+            case=case,
+            place=result.verdict.place or Place(name="call", observed="", expected=""),
+            differing=result.verdict.differing,
+            versions=dict(self.versions),
+            source=Source.read(Path(provider.source)) if provider.source else None,
+            also_on=also,
+            seed=self.selection.seed,
+        )
+
+    def _expected(self, finding: Finding) -> Expectation:
+        rounding = "optional" if finding.route in PROPERTIES[finding.property].relaxed else "strict"
+        return expect(
+            DECLARATIONS[finding.op],
+            finding.case,
+            contract=finding.contract,
+            rounding=rounding,
+            backend="cuda" if finding.device.startswith("cuda") else "cpu",
+        )
+
+    def _provider(self, result: CheckResult) -> Provider:
+        for provider in self.providers[result.subject]:
+            if (provider.op, provider.name) == (result.op, result.provider):
+                return provider
+        raise KeyError(f"{result.op} {result.provider}")
+
+    def unreproduced(self) -> tuple[str, ...]:
+        """Known disagreements that this run looked for and did not see."""
+        chosen = self.selection
+        if (
+            any((chosen.properties, chosen.ops, chosen.providers, chosen.routes, chosen.dtypes))
+            or chosen.contract
+        ):
+            # An entry names a fingerprint only: a narrowed run cannot tell whether it looked.
+            return ()
+        covered = [
+            entry
+            for entry in self.known.entries
+            if self.versions.get(entry.subject) == entry.version
+        ]
+        return tuple(
+            f"{entry.fingerprint}: {entry.reason}"
+            for entry in self.known.unreproduced(self.seen, covered)
+        )
+
+
+def _size(case: OpCase) -> tuple[int, int]:
+    return case.largest_input, sum(s.nbytes for s in case.storages)
+
+
+def _tries(result: CheckResult) -> int:
+    if result.verdict.kind in ("crash", "timeout"):
+        return CRASH_TRIES
+    return EAGER_TRIES if result.route.startswith("eager") else COMPILED_TRIES

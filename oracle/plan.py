@@ -1,0 +1,216 @@
+"""What a run will do, as data: which streams of cases, which providers and routes, in what units.
+
+Everything here is picklable and a pure function of the selection, so that the same seed gives the
+same cases for any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from oracle.errors import UsageError
+from oracle.subject import Probes, Provider
+from reference.model import OpCase
+
+QUICK, FULL = "quick", "full"
+FULL_FACTOR = 10
+CATALOGUE_FROM = 2_000
+"""A numeric budget this large takes the catalogue of real shapes in, as quick and full do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What the user asked for. Empty tuples select everything."""
+
+    subjects: tuple[str, ...] = ("ir",)
+    properties: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    contract: str | None = None
+    device: str = "cpu"
+    imports: tuple[str, ...] = ()
+    budget: str | int = QUICK
+    seed: int = 0
+    workers: int = 2
+    case_timeout: float = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """A numbered source of cases of one kind. ``case(seed, i)`` is a pure function.
+
+    ``count`` is the quick budget's share. ``together`` keeps the stream in one unit, because its
+    cases share a compiled artefact. ``routes`` restricts the property's (empty: all of them).
+    """
+
+    name: str
+    op: str
+    dtype: str
+    count: int
+    case: Callable[[int, int], OpCase]
+    routes: tuple[str, ...] = ()
+    together: bool = False
+    fixed_count: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Property:
+    """A claim: where its cases come from, which judges apply, what a subject is asked to show.
+
+    ``relaxed`` are the routes on which the contract's optional roundings may be skipped.
+    ``histogram`` asks for the ulp distance between those routes and the eager one.
+    """
+
+    name: str
+    claim: str
+    judges: tuple[str, ...]
+    routes: tuple[str, ...]
+    probes: Probes
+    streams: Callable[[str, str], tuple[Stream, ...]]
+    relaxed: tuple[str, ...] = ()
+    histogram: bool = False
+    illegal: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A stretch of one stream for one subject: cases ``start`` to ``stop``, and how to drive them.
+
+    ``drives`` are (provider, route, contract) triples. ``skip`` are (case, provider, route) that
+    took their process down before.
+    """
+
+    number: int
+    prop: str
+    subject: str
+    op: str
+    dtype: str
+    stream: str
+    start: int
+    stop: int
+    seed: int
+    drives: tuple[tuple[str, str, str | None], ...]
+    interpreted: frozenset[str] = frozenset()
+    skip: frozenset[tuple[int, str, str]] = frozenset()
+
+
+def plan(
+    selection: Selection,
+    properties: Mapping[str, Property],
+    providers: Mapping[str, tuple[Provider, ...]],
+    ops: tuple[str, ...],
+    dtypes: Callable[[str], tuple[str, ...]],
+) -> list[Unit]:
+    """The units of a run, streams that compile first so that no worker ends on one alone."""
+    chosen = selection.properties or tuple(properties)
+    streams: list[tuple[Property, Stream, int]] = []
+    for name in chosen:
+        prop = properties[name]
+        for op in selection.ops or ops:
+            for dtype in dtypes(op):
+                if selection.dtypes and dtype not in selection.dtypes:
+                    continue
+                streams += [(prop, s, s.count) for s in prop.streams(op, dtype)]
+    streams = _budgeted(streams, selection.budget)
+    units: list[Unit] = []
+    for subject in selection.subjects:
+        for prop, stream, count in streams:
+            drives = _drives(selection, prop, stream, providers[subject])
+            if not drives or not count:
+                continue
+            size = count if stream.together else 16
+            interpreted = frozenset(
+                p.name for p in providers[subject] if p.interpreted and p.op == stream.op
+            )
+            for start in range(0, count, size):
+                units.append(
+                    Unit(
+                        number=0,
+                        prop=prop.name,
+                        subject=subject,
+                        op=stream.op,
+                        dtype=stream.dtype,
+                        stream=stream.name,
+                        start=start,
+                        stop=min(start + size, count),
+                        seed=selection.seed,
+                        drives=drives,
+                        interpreted=interpreted,
+                    )
+                )
+    units.sort(key=lambda u: -(u.stop - u.start) * len(u.drives))
+    return [_numbered(unit, number) for number, unit in enumerate(units)]
+
+
+def _numbered(unit: Unit, number: int) -> Unit:
+    from dataclasses import replace
+
+    return replace(unit, number=number)
+
+
+def _budgeted(
+    streams: list[tuple[Property, Stream, int]], budget: str | int
+) -> list[tuple[Property, Stream, int]]:
+    if budget == QUICK:
+        return streams
+    if budget == FULL:
+        return [(p, s, n if s.fixed_count else n * FULL_FACTOR) for p, s, n in streams]
+    if not isinstance(budget, int) or budget < 1:
+        raise UsageError(f"budget {budget!r}; accepted: quick, full or a number of cases >= 1")
+    kept = [(p, s, n) for p, s, n in streams if not s.fixed_count or budget >= CATALOGUE_FROM]
+    fixed = sum(n for _p, s, n in kept if s.fixed_count)
+    drawn = sum(n for _p, s, n in kept if not s.fixed_count)
+    share = max(budget - fixed, 0)
+    out: list[tuple[Property, Stream, int]] = []
+    given = 0
+    seen = 0
+    for prop, stream, n in kept:
+        if stream.fixed_count:
+            out.append((prop, stream, n))
+            continue
+        # Cumulative shares: the counts add up to the budget exactly, whatever the rounding.
+        seen += n
+        upto = share * seen // max(drawn, 1)
+        out.append((prop, stream, upto - given))
+        given = upto
+    return out
+
+
+def _drives(
+    selection: Selection, prop: Property, stream: Stream, providers: tuple[Provider, ...]
+) -> tuple[tuple[str, str, str | None], ...]:
+    drives: list[tuple[str, str, str | None]] = []
+    for provider in providers:
+        if provider.op != stream.op or provider.unavailable:
+            continue
+        if selection.providers and provider.name not in selection.providers:
+            continue
+        for route in provider.routes:
+            if route not in prop.routes and prop.routes and route != "reference":
+                continue
+            if stream.routes and route not in stream.routes and route != "reference":
+                continue
+            if selection.routes and route not in selection.routes:
+                continue
+            drives.append((provider.name, route, _contract(selection, provider)))
+    return tuple(drives)
+
+
+def _contract(selection: Selection, provider: Provider) -> str | None:
+    chosen = selection.contract
+    if chosen is not None and chosen.split("/", 1)[0] == provider.op:
+        return chosen
+    return provider.contract
+
+
+def wanted_routes(selection: Selection, prop: Property, provider: Provider) -> tuple[str, ...]:
+    """The routes on which ``provider`` must be decided for ``prop`` in this run."""
+    return tuple(
+        r
+        for r in provider.routes
+        if (r in prop.routes or r == "reference")
+        and (not selection.routes or r in selection.routes)
+    )

@@ -1,0 +1,13 @@
+"""The properties by name. Each knows its streams of cases and the judges that apply."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from oracle.plan import Property
+
+from .contract import CONTRACT
+from .numerics import NUMERICS
+
+PROPERTIES: Mapping[str, Property] = MappingProxyType({p.name: p for p in (NUMERICS, CONTRACT)})
+
+__all__ = ["PROPERTIES"]

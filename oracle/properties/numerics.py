@@ -1,0 +1,82 @@
+"""Property ``numerics``: every provider gives values in the contract's interval on every route."""
+
+from __future__ import annotations
+
+import functools
+
+from fuzz.catalogue import catalogue_cases
+from fuzz.chooser import SeededChooser
+from fuzz.strategies.ops import legal_case
+from fuzz.strategies.signatures import Signature, fixed_signatures, free_signature
+from oracle.plan import Property, Stream
+from oracle.subject import Probes
+from reference.legal import DECLARATIONS
+from reference.model import OpCase
+
+EAGER = ("eager", "eager-unwrapped")
+ROUTES = (*EAGER, "compiled-exact", "compiled-stock", "opaque", "caller")
+CATALOGUE_ROUTES = ("eager", "compiled-exact")
+FIXED_COUNT, FREE_COUNT = 30, 32
+
+
+def _drawn(signature: Signature, label: str, seed: int, index: int) -> OpCase:
+    chooser = SeededChooser(seed, "numerics", signature.op, signature.dtype, label, index)
+    return legal_case(DECLARATIONS[signature.op], signature, chooser)
+
+
+def _real(op: str, seed: int, index: int) -> OpCase:
+    return catalogue_cases(op)[index].case
+
+
+@functools.cache
+def streams(op: str, dtype: str) -> tuple[Stream, ...]:
+    """Fixed call patterns for the compiled routes, free ones for eager, and real shapes."""
+    declaration = DECLARATIONS[op]
+    made: list[Stream] = []
+    for signature in fixed_signatures(declaration, dtype):
+        label = f"fixed-{signature.index}"
+        made.append(
+            Stream(
+                name=label,
+                op=op,
+                dtype=dtype,
+                count=FIXED_COUNT,
+                case=functools.partial(_drawn, signature, label),
+                together=True,
+            )
+        )
+    made.append(
+        Stream(
+            name="free",
+            op=op,
+            dtype=dtype,
+            count=FREE_COUNT,
+            case=functools.partial(_drawn, free_signature(declaration, dtype), "free"),
+            routes=EAGER,
+        )
+    )
+    if dtype == "bfloat16":
+        made.append(
+            Stream(
+                name="catalogue",
+                op=op,
+                dtype=dtype,
+                count=len(catalogue_cases(op)),
+                case=functools.partial(_real, op),
+                routes=CATALOGUE_ROUTES,
+                fixed_count=True,
+            )
+        )
+    return tuple(made)
+
+
+NUMERICS = Property(
+    name="numerics",
+    claim="values lie in the contract's interval on every route",
+    judges=("completion", "values"),
+    routes=ROUTES,
+    probes=Probes(),
+    streams=streams,
+    relaxed=("compiled-stock",),
+    histogram=True,
+)

@@ -1,0 +1,70 @@
+"""A finding run again: the same case, provider and route, judged afresh."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from oracle.engine import started_pool
+from oracle.errors import OracleError
+from oracle.finding import Finding
+from oracle.plan import Selection
+from oracle.reports.text import finding_lines
+from oracle.single import check_once
+from oracle.store import FindingLookupError, Store
+from oracle.verdict import Outcome, Verdict
+from oracle.worker import CheckRequest
+
+
+def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None = None) -> int:
+    """Replay what ``reference`` names and print what came of it: 0 gone, 1 there, 2 cannot."""
+    store = store or Store()
+    console = Console()
+    try:
+        finding = store.load(reference)
+        verdicts = replayed(finding, imports)
+    except (OracleError, FindingLookupError) as error:
+        print(f"irverify: {error}", file=sys.stderr)
+        return 2
+    for line in finding_lines(finding, str(store.root / finding.fingerprint)):
+        console.print(line, highlight=False, soft_wrap=True)
+    again = [v for v in verdicts if v.outcome is Outcome.DISAGREES]
+    for verdict in again:
+        console.print(f"now: {verdict.judge}: {verdict.kind}: {verdict.place}", markup=False)
+    if again:
+        return 1
+    open_ = sorted({v.kind for v in verdicts if v.outcome is Outcome.UNDECIDED})
+    decided = any(v.outcome is Outcome.AGREES for v in verdicts)
+    if not decided:
+        console.print(f"now: nothing decided ({', '.join(open_) or 'not applicable'})")
+        return 3
+    console.print("now: agrees, the disagreement is gone")
+    return 0
+
+
+def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
+    """The verdicts of the finding's property on its case, now.
+
+    Without ``imports`` the registrations kept in the finding are used.
+    """
+    with tempfile.TemporaryDirectory(prefix="irverify-replay-") as folder:
+        if finding.source is not None and not imports:
+            kept = Path(folder) / finding.source.name
+            kept.write_text(finding.source.text, encoding="utf-8")
+            imports = (str(kept),)
+        selection = Selection(
+            subjects=(finding.subject,), device=finding.device, imports=imports, workers=1
+        )
+        with started_pool(selection) as pool:
+            request = CheckRequest(
+                prop=finding.property,
+                subject=finding.subject,
+                case=finding.case,
+                provider=finding.provider,
+                route=finding.route,
+                contract=finding.contract,
+            )
+            return [result.verdict for result in check_once(pool, request, finding.device)]

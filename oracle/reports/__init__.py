@@ -1,0 +1,1 @@
+"""Handlers of the engine's event stream: what people and programs read."""

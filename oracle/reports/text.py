@@ -1,0 +1,217 @@
+"""The run on a terminal: a bar while it works, then the table and every disagreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from oracle.checking import UlpHistogram
+from oracle.events import CaseDone, Checked, Event, Finished, Found, Shrinking, Started
+from oracle.finding import Finding
+from reference.model import View
+
+LISTED = 12
+"""Lines of one list before the rest is only counted."""
+
+
+class TextReport:
+    """Prints to ``console``; the bar only where that is a terminal."""
+
+    def __init__(self, console: Console, *, bar: bool | None = None) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("cases"),
+            TextColumn("{task.fields[wrong]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not (console.is_terminal if bar is None else bar),
+            transient=True,
+        )
+        self._task = None
+        self._wrong = 0
+
+    def handle(self, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case Started():
+                self._started(event)
+            case Checked(result):
+                self._wrong += result.verdict.outcome == "DISAGREES"
+            case CaseDone(done):
+                if self._task is not None:
+                    wrong = f"[red]{self._wrong} disagree[/red]" if self._wrong else ""
+                    self._progress.update(self._task, completed=done, wrong=wrong)
+            case Shrinking():
+                if self._task is not None:
+                    note = f"shrunk in {event.tries} steps to {event.largest} elements"
+                    self._progress.update(self._task, description=f"shrinking, {note}")
+            case Found():
+                self._progress.stop()
+                self._found(event)
+            case Finished():
+                self._progress.stop()
+                self._finished(event)
+
+    def close(self) -> None:
+        """Leave the terminal as it was, whatever ended the run."""
+        self._progress.stop()
+
+    def _started(self, event: Started) -> None:
+        who = ", ".join(f"{name} ({version})" for name, version in event.versions.items())
+        self._console.print(
+            f"judging {who}: {event.planned_cases:,} cases planned, seed {event.seed}, "
+            f"{event.workers} workers",
+            highlight=False,
+        )
+        self._task = self._progress.add_task("checking", total=event.planned_cases, wrong="")
+        self._progress.start()
+
+    def _found(self, event: Found) -> None:
+        for line in finding_lines(event.finding, event.path, event.known):
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _finished(self, event: Finished) -> None:
+        console = self._console
+        if any(event.histogram.counts.values()):
+            console.print(histogram_table(event.histogram))
+        console.print(result_table(event))
+        for title, lines in (
+            ("skipped", event.skipped),
+            ("nothing decided", event.nothing_decided),
+            ("known disagreement that no longer reproduces", event.unreproduced),
+        ):
+            _list(console, title, lines)
+        console.print(closing_line(event), highlight=False)
+
+
+def _list(console: Console, title: str, lines: tuple[str, ...]) -> None:
+    for line in lines[:LISTED]:
+        console.print(f"{title}: {line}", highlight=False, markup=False)
+    if len(lines) > LISTED:
+        console.print(f"{title}: and {len(lines) - LISTED} more", highlight=False, markup=False)
+
+
+def result_table(event: Finished) -> Table:
+    """Subject x property: cases, checks, how they came out, why undecided, worker time."""
+    table = Table(title="what was decided", title_justify="left")
+    for column in ("subject", "property"):
+        table.add_column(column)
+    for column in ("cases", "checks", "agrees", "disagrees", "undecided", "n/a"):
+        table.add_column(column, justify="right")
+    table.add_column("undecided because")
+    table.add_column("time", justify="right")
+    for row in event.rows:
+        counts = row.counts
+        table.add_row(
+            row.subject,
+            row.prop,
+            f"{counts.cases:,}",
+            f"{counts.checks:,}",
+            f"{counts.agrees:,}",
+            f"[red]{counts.disagrees:,}[/red]" if counts.disagrees else "0",
+            f"{counts.undecided:,}",
+            f"{counts.not_applicable:,}",
+            reasons_text(row.reasons),
+            f"{row.seconds:.0f} s",
+        )
+    return table
+
+
+def reasons_text(reasons: Mapping[str, int]) -> str:
+    """Reasons of UNDECIDED with their counts, most frequent first."""
+    return ", ".join(f"{kind} {count:,}" for kind, count in reasons.items()) or "-"
+
+
+def histogram_table(histogram: UlpHistogram) -> Table:
+    """How far compiled-stock lies from eager, in ulps of the output: a show, not a verdict."""
+    table = Table(
+        title="compiled-stock against eager, elements by ulps apart", title_justify="left"
+    )
+    table.add_column("op")
+    table.add_column("output")
+    edges = histogram.EDGES
+    labels = [str(edges[0]), str(edges[1])]
+    labels += [
+        f"{low + 1}" if low + 1 == high else f"{low + 1}-{high}"
+        for low, high in pairwise(edges[1:])
+    ]
+    labels.append(f">{edges[-1]}")
+    for label in labels:
+        table.add_column(label, justify="right")
+    table.add_column("up - down", justify="right")
+    for (op, dtype), buckets in sorted(histogram.counts.items()):
+        total = sum(buckets)
+        if not total:
+            continue
+        signed = histogram.signed.get((op, dtype), 0) / total
+        cells = [f"{100 * n / total:.2f} %" if n else "-" for n in buckets]
+        table.add_row(op, dtype, *cells, f"{100 * signed:+.2f} %")
+    return table
+
+
+def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
+    """A disagreement in a few lines: what, where, on which input, and how to see it again."""
+    mark = (
+        f"known: {escape(known)}"
+        if known
+        else f"[bold red]{finding.judge}: {finding.kind}[/bold red]"
+    )
+    head = f"{finding.subject} {finding.op} {finding.provider}, route {finding.route}"
+    lines = [f"{mark}  {escape(head)}, contract {escape(finding.contract)}"]
+    lines.append(f"  {escape(str(finding.place))}")
+    if finding.differing > 1:
+        lines.append(f"  {finding.differing} elements differ")
+    lines += [f"  {escape(line)}" for line in case_lines(finding)]
+    if finding.also_on:
+        lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
+    lines.append(f"  see it again: irverify replay {finding.fingerprint}")
+    lines.append(f"  by itself:    python {escape(path)}/script.py")
+    return lines
+
+
+def case_lines(finding: Finding) -> list[str]:
+    """The arguments of the shrunk case, one a line, small tensors with their values."""
+    lines: list[str] = []
+    case = finding.case
+    arrays = case.arrays()
+    for argument in case.arguments:
+        value = argument.value
+        if isinstance(value, View):
+            storage = case.storages[value.storage]
+            text = f"{storage.dtype}{list(value.shape)}"
+            if not value.is_contiguous:
+                text += f" strides {list(value.strides)}"
+            if value.numel <= 8:
+                flat = value.of(arrays[value.storage]).reshape(-1).tolist()
+                text += f" = {flat}"
+        else:
+            text = repr(value)
+        lines.append(f"{argument.name}: {text}")
+    if case.overload != "default":
+        lines.append(f"overload: {case.overload}")
+    return lines
+
+
+def closing_line(event: Finished) -> str:
+    """The run in one sentence, with its exit code's meaning."""
+    counts = event.counts
+    share = 100 * counts.undecided / counts.checks if counts.checks else 0.0
+    text = (
+        f"{counts.cases:,} cases, {counts.checks:,} checks: {counts.agrees:,} agree, "
+        f"{counts.disagrees:,} disagree, {counts.undecided:,} undecided ({share:.1f} %), "
+        f"{counts.not_applicable:,} not applicable; {event.seconds:.0f} s"
+    )
+    meaning = {
+        0: "all agree",
+        1: "disagreements",
+        3: "nothing was decided for something selected",
+    }[event.exit_code]
+    return f"{text}\n{meaning} (exit {event.exit_code})"

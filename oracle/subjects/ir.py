@@ -1,0 +1,151 @@
+"""The functional IR as a subject: every provider on every route, user registrations included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
+from oracle.subject import Probes, Provider
+from reference.legal import DECLARATIONS
+from reference.model import OpCase
+
+from . import SubjectOptions
+from .fresh_memory import FILLS, can_fill, fill_fresh_memory
+from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
+from .torch_memory import Memory, build, observe_fake, observe_outputs
+from .user_code import import_user_code
+
+
+class IrSubject:
+    """Observes ``ir``'s ops. One per worker process; holds what its routes compile."""
+
+    name = "ir"
+
+    def __init__(self, options: SubjectOptions) -> None:
+        import torch
+
+        import ir
+        from ir import kernels
+
+        # One worker is one core: more threads would only fight over it.
+        torch.set_num_threads(1)
+        self._device = options.device
+        self._kernels = kernels.load()
+        before = {(op.name, p) for op in ir.op.IrOp.registry.values() for p in op.impls}
+        self._sources: dict[tuple[str, str], str] = {}
+        for item in options.imports:
+            path = import_user_code(item)
+            for op in ir.op.IrOp.registry.values():
+                for provider in op.impls:
+                    if (op.name, provider) not in before:
+                        self._sources.setdefault((op.name, provider), path)
+        self._routes = Routes(options.device)
+
+    def version(self) -> str:
+        import torch
+
+        return f"torch {torch.__version__}"
+
+    def providers(self) -> tuple[Provider, ...]:
+        import ir
+
+        found: list[Provider] = []
+        for name in DECLARATIONS:
+            op = ir.op.IrOp.registry[name]
+            for provider, impl in op.impls.items():
+                found.append(
+                    Provider(
+                        op=name,
+                        name=provider,
+                        routes=tuple(
+                            r for r in ROUTES if impl.compilable or r not in COMPILED_ROUTES
+                        ),
+                        contract=impl.contract,
+                        unavailable=self._unavailable(provider, impl),
+                        interpreted=provider == "triton" and self._device == "cpu",
+                        source=self._sources.get((name, provider)),
+                    )
+                )
+            found.extend(
+                Provider(op=name, name=kernel, routes=(), unavailable=availability.reason)
+                for kernel, availability in self._kernels.items()
+                if kernel not in op.impls and not availability.available
+            )
+        return tuple(found)
+
+    def _unavailable(self, provider: str, impl: Any) -> str:
+        if impl.supported:
+            return ""
+        availability = self._kernels.get(provider)
+        return availability.reason if availability else "not supported on this machine"
+
+    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
+        """Drive one call. Whatever the call raises is reported, never raised."""
+        import ir
+
+        op = ir.op.IrOp.registry[case.op]
+        if case.overload == "maybe_inplace" and route in ("opaque", "caller"):
+            # A traced maybe_inplace is meant to be functionalized first.
+            return Declined("needs-functionalization")
+        if unavailable := self._routes.unavailable(op, provider, route, case):
+            return Unavailable(unavailable)
+        if probes.refill and can_fill(self._device):
+            fill_fresh_memory(self._device, FILLS[0])
+        memory = build(case, self._device)
+        with op.set_priority([provider, "native"] if provider != "native" else ["native"]):
+            if self._declines(op, provider, memory):
+                return Declined("provider-declines")
+        call = self._routes.driver(op, provider, route, case)
+        observed = _run(call, memory, case)
+        if not isinstance(observed, Returned):
+            return observed
+        again = None
+        if probes.refill and can_fill(self._device):
+            fill_fresh_memory(self._device, FILLS[1])
+            second = _run(call, build(case, self._device), case)
+            fill_fresh_memory(self._device, FILLS[0])
+            again = second.outputs if isinstance(second, Returned) else ()
+        fake = _fake_run(op, case, build(case, self._device)) if probes.fake else None
+        return Returned(
+            outputs=observed.outputs, inputs_after=observed.inputs_after, again=again, fake=fake
+        )
+
+    def _declines(self, op: Any, provider: str, memory: Memory) -> bool:
+        """Whether the provider's own ``supports_args`` turns this call away."""
+        try:
+            return op.dispatch(*memory.args, **memory.kwargs).provider != provider
+        except Exception:  # an illegal call may fail anywhere here; the call itself will show how
+            return False
+
+
+def _run(call: Callable[..., Any], memory: Memory, case: OpCase) -> Returned | Raised:
+    try:
+        result = call(*memory.args, **memory.kwargs)
+        return Returned(outputs=observe_outputs(result, memory), inputs_after=memory.after(case))
+    except Exception as error:  # what a subject raises is an observation, whatever it is
+        return raised(error)
+
+
+def raised(error: BaseException) -> Raised:
+    """An exception as data."""
+    bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
+    return Raised(type(error).__name__, bases, str(error))
+
+
+def _fake_run(op: Any, case: OpCase, memory: Memory) -> Any:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode()
+
+    def faked(value: Any) -> Any:
+        return mode.from_tensor(value) if hasattr(value, "untyped_storage") else value
+
+    overload = op.maybe_inplace if case.overload == "maybe_inplace" else op
+    try:
+        args = [faked(a) for a in memory.args]
+        kwargs = {k: faked(v) for k, v in memory.kwargs.items()}
+        with mode:
+            return observe_fake(overload.torch_op(*args, **kwargs))
+    except Exception as error:  # as in _run: an observation
+        return raised(error)

@@ -1,0 +1,88 @@
+"""The reference dressed as a subject: the identity every property must hold on first.
+
+It answers with the middle of each expected interval, so a judge that disagrees with it is wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oracle.observation import (
+    FakeTensorInfo,
+    Observation,
+    ObservedTensor,
+    Raised,
+    Returned,
+    Unavailable,
+)
+from oracle.subject import Probes, Provider
+from reference.contract import CONTRACTS
+from reference.declaration import Refusal
+from reference.dtypes import encode
+from reference.expectation import Expected, ExpectedOutput, expect
+from reference.legal import DECLARATIONS
+from reference.model import OpCase
+from reference.model.storage import contiguous_strides
+
+from . import SubjectOptions
+
+ROUTE = "reference"
+
+
+class ReferenceSubject:
+    """One provider per contract, named after what follows the slash (``1`` is the op's own)."""
+
+    name = "reference"
+
+    def __init__(self, options: SubjectOptions) -> None:
+        self._device = options.device
+
+    def version(self) -> str:
+        return f"numpy {np.__version__}"
+
+    def providers(self) -> tuple[Provider, ...]:
+        return tuple(
+            Provider(op=contract.op, name=name.split("/", 1)[1], routes=(ROUTE,), contract=name)
+            for name, contract in CONTRACTS.items()
+            if contract.op in DECLARATIONS
+        )
+
+    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
+        declaration = DECLARATIONS[case.op]
+        expectation = expect(declaration, case, contract=f"{case.op}/{provider}")
+        if isinstance(expectation, Refusal):
+            return Raised(
+                "InputError", ("ValueError",), f"{expectation.argument} {expectation.rule}"
+            )
+        if not isinstance(expectation, Expected):
+            return Unavailable(expectation.because)
+        outputs = tuple(
+            self._answer(case, output, number) for number, output in enumerate(expectation.outputs)
+        )
+        fakes = tuple(
+            FakeTensorInfo(
+                dtype=o.dtype, shape=o.shape, strides=o.strides, offset=0, device=o.device
+            )
+            for o in outputs
+        )
+        return Returned(
+            outputs=outputs,
+            inputs_after=tuple(case.arrays()),
+            again=outputs if probes.refill else None,
+            fake=fakes if probes.fake else None,
+        )
+
+    def _answer(self, case: OpCase, output: ExpectedOutput, number: int) -> ObservedTensor:
+        values = np.where(output.interval.nan == 2, np.nan, output.interval.lo)
+        strides = output.strides
+        if strides is None:
+            strides = contiguous_strides(output.shape)
+        return ObservedTensor(
+            dtype=output.dtype,
+            shape=output.shape,
+            strides=strides,
+            offset=0,
+            device=self._device,
+            storage=-1 - number,
+            values=encode(values, output.dtype).reshape(output.shape),
+        )

@@ -1,0 +1,81 @@
+"""What a run adds up to: counts, reasons, and what was decided where."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+from oracle.checking import CheckResult
+from oracle.events import Counts, Row
+from oracle.verdict import Outcome
+
+VALUE_JUDGE = "values"
+Cell = tuple[str, str, str, str, str]
+"""subject, property, op, provider, route."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    cases: set[str] = field(default_factory=set)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def counts(self) -> Counts:
+        return Counts(
+            cases=len(self.cases),
+            checks=sum(self.outcomes.values()),
+            agrees=self.outcomes[Outcome.AGREES],
+            disagrees=self.outcomes[Outcome.DISAGREES],
+            undecided=self.outcomes[Outcome.UNDECIDED],
+            not_applicable=self.outcomes[Outcome.NOT_APPLICABLE],
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """Adds check results up. Distinct cases are counted, checks beside them."""
+
+    buckets: dict[tuple[str, str], _Bucket] = field(default_factory=lambda: defaultdict(_Bucket))
+    decided: Counter[Cell] = field(default_factory=Counter)
+    telling: dict[tuple[str, str, str, str, str], set[str]] = field(
+        default_factory=lambda: defaultdict(set)
+    )
+    """Cases with a telling value verdict per (subject, op, provider, dtype, route)."""
+
+    def add(self, result: CheckResult) -> None:
+        bucket = self.buckets[result.subject, result.prop]
+        bucket.cases.add(result.case)
+        outcome = result.verdict.outcome
+        bucket.outcomes[outcome] += 1
+        if outcome is Outcome.UNDECIDED:
+            bucket.reasons[result.verdict.kind] += 1
+        if outcome in (Outcome.AGREES, Outcome.DISAGREES):
+            cell = (result.subject, result.prop, result.op, result.provider, result.route)
+            self.decided[cell] += 1
+            if result.telling and result.verdict.judge == VALUE_JUDGE:
+                key = (result.subject, result.op, result.provider, result.dtype, result.route)
+                self.telling[key].add(result.case)
+
+    def spent(self, subject: str, prop: str, seconds: float) -> None:
+        """Worker time that went into one row."""
+        self.buckets[subject, prop].seconds += seconds
+
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(
+            Row(
+                subject=subject,
+                prop=prop,
+                counts=bucket.counts(),
+                reasons=dict(bucket.reasons.most_common()),
+                seconds=bucket.seconds,
+            )
+            for (subject, prop), bucket in sorted(self.buckets.items())
+        )
+
+    def total(self) -> Counts:
+        every = _Bucket()
+        for bucket in self.buckets.values():
+            every.cases |= bucket.cases
+            every.outcomes.update(bucket.outcomes)
+        return every.counts()
