@@ -19,10 +19,8 @@ class Availability:
 @cache
 def _load(provider: str) -> Availability:
     if importlib.util.find_spec(provider) is None:
-        return Availability(
-            False,
-            f"missing: the package {provider} is not installed (pip install 'irverify[{provider}]')",
-        )
+        install = f"pip install 'irverify[{provider}]'"
+        return Availability(False, f"missing: the package {provider} is not installed ({install})")
     try:
         module = importlib.import_module(f"ir.kernels.{provider}")
     except ImportError as error:

@@ -55,9 +55,7 @@ def gelu_and_mul_sparse(x: Tensor, std_multiplier: float, approximate: str = "no
 
 
 @gelu_and_mul_sparse.register_validation
-def _check_gelu_and_mul_sparse(
-    x: Tensor, std_multiplier: float, approximate: str = "none"
-) -> None:
+def _check_gelu_and_mul_sparse(x: Tensor, std_multiplier: float, approximate: str = "none") -> None:
     check_activation("gelu_and_mul_sparse", x, 4)
     check_even_width("gelu_and_mul_sparse", x)
     if not float("-inf") < std_multiplier < float("inf"):
@@ -66,9 +64,7 @@ def _check_gelu_and_mul_sparse(
 
 
 @gelu_and_mul_sparse.register_fake
-def fake_gelu_and_mul_sparse(
-    x: Tensor, std_multiplier: float, approximate: str = "none"
-) -> Tensor:
+def fake_gelu_and_mul_sparse(x: Tensor, std_multiplier: float, approximate: str = "none") -> Tensor:
     return empty_dense(x, last=x.shape[-1] // 2)
 
 

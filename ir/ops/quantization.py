@@ -77,9 +77,7 @@ def _generate_static_quant_fp8(
 
 
 @register_op
-def dynamic_per_token_quant_fp8(
-    x: Tensor, scale_ub: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """x / scale as float8_e4m3fn, a scale for each row (`dynamic_per_token_quant_fp8/1`).
 
     x: (..., d), 1 to 3 dimensions, float32, float16 or bfloat16. scale_ub: float32, () or (1,):

@@ -93,7 +93,9 @@ def _check_rotary_embedding(
     if rotary_dim is None:
         rotary_dim = head_size
     elif rotary_dim % 2 or not 2 <= rotary_dim <= head_size:
-        raise InputError(_OP, "rotary_dim", rotary_dim, f"None, or an even number, 2 to {head_size}")
+        raise InputError(
+            _OP, "rotary_dim", rotary_dim, f"None, or an even number, 2 to {head_size}"
+        )
     check_activation(_OP, x_query, 3, name="x_query", least=2)
     _check_heads("x_query", x_query, head_size, positions)
     if x_key is not None:

@@ -1,4 +1,4 @@
-"""The provider `triton` of every op: on a GPU, or in Triton's interpreter with TRITON_INTERPRET=1."""
+"""The provider `triton` of every op: on a GPU, or interpreted where TRITON_INTERPRET is 1."""
 
 from __future__ import annotations
 

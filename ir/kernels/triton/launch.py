@@ -54,7 +54,9 @@ def runs_on(x: Tensor) -> bool:
     return INTERPRETED or x.is_cuda
 
 
-def launch(kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **meta: Any) -> None:
+def launch(
+    kernel: Any, grid: tuple[int, ...], device: torch.device, *args: Any, **meta: Any
+) -> None:
     """Run `kernel` over `grid` with every multiplication and addition rounded on its own."""
     if 0 in grid:
         return

@@ -27,7 +27,9 @@ _VARYING = ["n1", "n2", "xs0", "xs1", "xs2", "ys0", "ys1", "ys2"]
 
 
 @triton.jit
-def _norm(s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT: tl.constexpr):
+def _norm(
+    s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT: tl.constexpr
+):
     """The norm of a row `s` (float32) before its last rounding; `keep` masks the mean square."""
     mean_square = mean(tl.sum(tl.where(keep, s * s, 0.0), axis=0), variance_size)
     # As a tensor, so that a number beyond float32's normal range is rounded and not promoted.
@@ -51,9 +53,7 @@ def _rms_norm_kernel(
     source = x + row_offset(row, n1, n2, xs0, xs1, xs2) + columns * xs3
     s = tl.load(source, mask=in_row, other=0.0).to(tl.float32)
     keep = columns < variance_size
-    normed = _norm(
-        s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT
-    )
+    normed = _norm(s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT)
     target = y + row_offset(row, n1, n2, ys0, ys1, ys2) + columns * ys3
     tl.store(target, normed.to(y.dtype.element_ty), mask=in_row)
 
@@ -71,9 +71,7 @@ def _fused_add_rms_norm_kernel(
     s = a + tl.load(residual + place, mask=in_row, other=0.0).to(tl.float32)
     tl.store(residual + place, s.to(residual.dtype.element_ty), mask=in_row)
     keep = columns < variance_size
-    normed = _norm(
-        s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT
-    )
+    normed = _norm(s, keep, weight, columns, in_row, ws, d, variance_size, epsilon, HAS_WEIGHT)
     tl.store(x + place, normed.to(x.dtype.element_ty), mask=in_row)
 
 

@@ -166,9 +166,7 @@ def _supports_dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = N
     supports_args=_supports_dynamic_per_token_quant_fp8,
     depends_on=_DEPENDS_ON,
 )
-def dynamic_per_token_quant_fp8(
-    x: Tensor, scale_ub: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = None) -> tuple[Tensor, Tensor]:
     return _dynamic_per_token_quant_fp8(x, scale_ub)
 
 

@@ -108,6 +108,4 @@ def test_rotary_embedding_keeps_signs_of_zero_and_special_values():
 
 def test_rotary_embedding_refuses_a_position_outside_the_cache():
     with pytest.raises(IndexError):
-        ops.rotary_embedding(
-            torch.tensor([3]), torch.ones(1, 2), None, 2, torch.ones(3, 2), True
-        )
+        ops.rotary_embedding(torch.tensor([3]), torch.ones(1, 2), None, 2, torch.ones(3, 2), True)

@@ -98,7 +98,13 @@ def _calls(x):
         yield ops.rotary_embedding, (positions, x, None, d, torch.ones(1, d), True)
 
 
-_FOLLOWS_X = {"rms_norm", "fused_add_rms_norm", "gelu_and_mul_sparse", "silu_and_mul", "gelu_and_mul"}
+_FOLLOWS_X = {
+    "rms_norm",
+    "fused_add_rms_norm",
+    "gelu_and_mul_sparse",
+    "silu_and_mul",
+    "gelu_and_mul",
+}
 
 
 def _outputs(value):
@@ -120,8 +126,10 @@ def _fake_outputs(op, args):
 def test_native_and_fake_lie_as_declared(shape, name, x, dtype):
     # A change of dtype keeps the dimensions' order but closes gaps; views of it reopen them.
     if dtype is not x.dtype:
-        x = torch.empty(x.untyped_storage().nbytes() // 4, dtype=dtype).normal_().as_strided(
-            x.shape, x.stride(), x.storage_offset()
+        x = (
+            torch.empty(x.untyped_storage().nbytes() // 4, dtype=dtype)
+            .normal_()
+            .as_strided(x.shape, x.stride(), x.storage_offset())
         )
     for op, args in _calls(x):
         real, fake = _outputs(op(*args)), _fake_outputs(op, args)
@@ -141,8 +149,10 @@ def test_native_and_fake_lie_as_declared(shape, name, x, dtype):
 @pytest.mark.parametrize(("shape", "name", "x"), OVERLAPPING)
 def test_fake_lies_as_native_does_for_overlapping_inputs(shape, name, x, dtype):
     if dtype is not x.dtype:
-        x = torch.empty(x.untyped_storage().nbytes() // 4, dtype=dtype).normal_().as_strided(
-            x.shape, x.stride(), x.storage_offset()
+        x = (
+            torch.empty(x.untyped_storage().nbytes() // 4, dtype=dtype)
+            .normal_()
+            .as_strided(x.shape, x.stride(), x.storage_offset())
         )
     for op, args in _calls(x):
         for r, f in zip(_outputs(op(*args)), _fake_outputs(op, args), strict=True):
