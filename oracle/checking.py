@@ -20,8 +20,8 @@ from reference.expectation import Expectation, Unknown, expect
 from reference.legal import DECLARATIONS
 from reference.model import OpCase, digest
 
-INTERPRETED_ROWS = 64
-"""Rows beyond which Triton's interpreter (over 1 ms a program instance) is not asked."""
+INTERPRETED_ROWS = 8
+"""Rows beyond which Triton's interpreter (1 to 3 ms a program instance) is not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
