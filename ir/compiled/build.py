@@ -6,6 +6,7 @@ import functools
 import importlib
 import importlib.util
 import itertools
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -35,6 +36,18 @@ class Argument:
     """Of a token tensor; None for any other, whose sizes and strides are fixed."""
 
 
+@functools.cache
+def _load_inductor() -> None:
+    """Import what torch.compile imports at its first use.
+
+    torch 2.13 warns of its own deprecated functions there, which is nothing that a caller who
+    turns warnings into errors could mend.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._inductor.compile_fx")
+
+
 def has_compiler(device_type: str = "cpu") -> bool:
     """Whether torch.compile can make code for this kind of device here."""
     if device_type != "cpu":
@@ -45,6 +58,29 @@ def has_compiler(device_type: str = "cpu") -> bool:
     except Exception:  # What is raised differs by platform and version; none means a compiler.
         return False
     return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Code:
+    """Compiled code. `run` is right only for views that `accepts` is true of."""
+
+    accepts: Callable[[tuple[Tensor, ...]], bool]
+    run: Callable[..., tuple[Tensor, ...]]
+
+
+def _code(function: Any, views: tuple[Tensor, ...]) -> Code:
+    """The guards and the code of an ahead-of-time compiled function, called apart."""
+    try:
+        closure = {k: v for k, v in function.prepare_f_locals(*views).items() if k != "views"}
+        check = function._artifacts.guard_manager.check
+        if not check({**closure, "views": views}):
+            raise IrError("compiled code refuses the arguments that it was compiled for")
+        return Code(accepts=lambda views: check({**closure, "views": views}), run=function.fn)
+    except AttributeError as error:
+        raise IrError(
+            f"compiled providers cannot check the guards of torch {torch.__version__} ({error}); "
+            "accepted: torch 2.13, or another one with the same ahead-of-time functions"
+        ) from error
 
 
 def _torch_function(module: str, name: str) -> Callable[..., Any]:
@@ -66,8 +102,8 @@ def build(
     single: bool,
     exact: bool,
     device_type: str,
-) -> Callable[..., Any]:
-    """Compile `fn`; what is returned takes the canonical views and raises on a guard miss.
+) -> Code:
+    """Compile `fn` to code that takes the canonical views.
 
     `views` are those of a first call. Outputs come in the order of their dimensions in memory,
     as `output_orders` gives it.
@@ -75,6 +111,7 @@ def build(
     if not has_compiler(device_type):
         wanted = "a C++ compiler (g++ or clang++)" if device_type == "cpu" else "triton"
         raise NoCompilerError(f"compiled providers on {device_type} need {wanted}; none is found")
+    _load_inductor()
     mark_unbacked = _torch_function("torch._dynamo.decorators", "mark_unbacked")
     traced = _traced(fn, arguments, output_orders, single)
     options: dict[str, Any] = {"guard_filter_fn": _keep_guards}
@@ -92,7 +129,7 @@ def build(
             if argument.layout is not None:
                 order = argument.layout.order
                 mark_unbacked(view, 0 if order is None else order.index(0), shape_id="tokens")
-        return aot_compile((views, {}))
+        return _code(aot_compile((views, {})), views)
 
 
 def _keep_guards(guards: Any) -> list[bool]:

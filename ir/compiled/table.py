@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import threading
 from collections import Counter
@@ -13,10 +14,10 @@ import torch
 import torch._inductor.config as inductor_config
 from torch import Tensor
 
-from ir.compiled.build import Argument, build
+from ir.compiled.build import Argument, Code, build
 from ir.compiled.layout import Ints, TokenLayout, inverse, order_of, same_layout
 from ir.compiled.state import NormalState
-from ir.errors import CompileLimitError
+from ir.errors import CompileLimitError, IrError
 
 if TYPE_CHECKING:
     from ir.dispatch import Configuration
@@ -35,7 +36,7 @@ class _Description(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Artefact:
-    run: Callable[..., Any]
+    code: Code
     layouts: tuple[TokenLayout | None, ...]
     """Of each tensor argument, in order; None for a tensor without a token dimension."""
     output_orders: tuple[Ints | None, ...]
@@ -54,12 +55,13 @@ class _Plan:
     single: bool
 
     def run(self, args: tuple[Any, ...]) -> Any:
+        """The outputs; None where the guards of the code refuse the arguments."""
+        code = self.artefact.code
         with NormalState():
-            views: list[Tensor] = []
-            for i, view in zip(self.tensors, self.views, strict=True):
-                t = args[i].detach()
-                views.append(t if view is None else t.as_strided(*view, t.storage_offset()))
-            got = self.artefact.run(*views)
+            views = _given(self.views, args, self.tensors)
+            if not code.accepts(views):
+                return None
+            got = code.run(*views)
             outputs: list[Tensor] = []
             for out, (shape, strides, back) in zip(got, self.outputs, strict=True):
                 if back is not None:
@@ -88,14 +90,24 @@ class Table:
         key = (configuration, *_environment(), *map(_signature, args))
         plan = self.plans.get(key)
         if plan is not None:
-            self.hits += 1
-            return plan.run(args)
+            result = plan.run(args)
+            if result is not None:
+                self.hits += 1
+                return result
         with self._lock:
-            plan = self.plans.get(key) or self._plan(configuration, args, limit)
-            if len(self.plans) >= _MOST_PLANS:
-                self.plans.clear()
-            self.plans[key] = plan
-        return plan.run(args)
+            current = self.plans.get(key)
+            if current is None or current is plan:
+                current = self._plan(configuration, args, limit)
+                if len(self.plans) >= _MOST_PLANS:
+                    self.plans.clear()
+                self.plans[key] = current
+        result = current.run(args)
+        if result is None:
+            raise IrError(
+                f"{self.impl.op.name}: provider {self.impl.provider!r} was compiled for a call "
+                "whose own guards refuse it"
+            )
+        return result
 
     def _plan(self, configuration: Configuration, args: tuple[Any, ...], limit: int) -> _Plan:
         tokens, description = self._describe(configuration, args)
@@ -166,7 +178,7 @@ class Table:
         for artefact in candidates:
             views = _views(artefact.layouts, args, tensors)
             with NormalState():
-                if artefact.run.guard_check(*_given(views, args, tensors)):  # type: ignore[attr-defined]
+                if artefact.code.accepts(_given(views, args, tensors)):
                     return artefact
         return None
 
@@ -188,6 +200,11 @@ class Table:
                 f"{description.fixed[2:]}; accepted: fewer kinds of arguments, or a higher "
                 "ir.compiled.limit"
             )
+        if _recompiling_is_refused():
+            raise CompileLimitError(
+                f"{name} would be compiled for {description.fixed[2:]}; accepted while the stance "
+                "of torch.compile is fail_on_recompile: calls that have been compiled for"
+            )
         layout_of = dict(zip(tokens, description.layouts, strict=True))
         layouts = tuple(layout_of.get(i) for i in tensors)
         arguments = tuple(
@@ -203,7 +220,7 @@ class Table:
         )
         with NormalState():
             views = _given(_views(layouts, args, tensors), args, tensors)
-        run = build(
+        code = build(
             self.impl.impl_fn,
             arguments,
             views,
@@ -213,9 +230,18 @@ class Table:
             device_type=next((v.device.type for v in views), "cpu"),
         )
         self.compiles[configuration] += 1
-        artefact = _Artefact(run=run, layouts=layouts, output_orders=orders)
+        artefact = _Artefact(code=code, layouts=layouts, output_orders=orders)
         self.artefacts.setdefault(description, []).append(artefact)
         return artefact
+
+
+def _recompiling_is_refused() -> bool:
+    """Whether the caller asked torch.compile to compile nothing more."""
+    try:
+        eval_frame = importlib.import_module("torch._dynamo.eval_frame")
+        return eval_frame._stance.stance == "fail_on_recompile"
+    except (ImportError, AttributeError):
+        return False
 
 
 def _environment() -> tuple[Any, ...]:
@@ -233,7 +259,11 @@ def _signature(a: Any) -> Any:
         return a.shape, a.stride(), a.dtype, a.device
     if isinstance(a, float):
         # 0.0 == -0.0, and a NaN is not even equal to itself.
-        return a.hex() if math.isfinite(a) and a else str(a)
+        return a if a and math.isfinite(a) else str(a)
+    if isinstance(a, list | tuple):
+        if any(isinstance(i, Tensor) for i in a):
+            raise IrError(f"a list of tensors is {a!r:.80}; compiled providers take single tensors")
+        return type(a), *map(_signature, a)
     return type(a), a
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.exc import Unsupported
 
 from ir.op import IrOp, enable_torch_wrap, register_op, set_default_torch_wrap
 
@@ -68,7 +69,9 @@ def test_interleaved_tasks_each_see_their_own_priority(op: IrOp, how: str, wrap:
     async def main() -> list[list[float]]:
         return await asyncio.gather(*(task(p) for p in ("one", "two", "native", "two")))
 
-    assert asyncio.run(main()) == [[PROVIDERS[p]] * 4 + [0.0] for p in ("one", "two", "native", "two")]
+    assert asyncio.run(main()) == [
+        [PROVIDERS[p]] * 4 + [0.0] for p in ("one", "two", "native", "two")
+    ]
 
 
 @HOWS
@@ -200,7 +203,7 @@ def test_a_priority_cannot_be_set_inside_a_full_graph(op: IrOp) -> None:
 
     x = torch.zeros(1)
     with enable_torch_wrap(False):
-        with pytest.raises(torch._dynamo.exc.Unsupported):
+        with pytest.raises(Unsupported):
             torch.compile(run, fullgraph=True, backend="eager")(x)
         torch._dynamo.reset()
         # With graph breaks allowed it runs, outside the graphs, and is right.
