@@ -196,7 +196,7 @@ class _Binder:
         for size, parameter in declaration.scalar_names.items():
             value = self.values[parameter]
             if value is None and size in declaration.scalar_defaults:
-                value = self.sizes[declaration.scalar_defaults[size]]
+                value = self.sizes.get(declaration.scalar_defaults[size])
             if isinstance(value, int):
                 self.sizes[size] = value
         for spec in declaration.tensors:
