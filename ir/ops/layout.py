@@ -8,6 +8,7 @@ padded, sliced, permuted and expanded inputs too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,7 +54,7 @@ def dense_strides(sizes: Sequence[int], x: Tensor, *others: Tensor) -> list[int]
     Where x does not tell the order of two dimensions (it overlaps itself there), `others` do.
     """
     strides = [0] * len(sizes)
-    step = 1
+    step: Any = 1
     for dim in reversed(_outer_first(sizes, [t.stride() for t in (x, *others)])):
         strides[dim] = step
         step = step * torch.sym_max(sizes[dim], 1)

@@ -13,8 +13,10 @@ from ir.kernels.triton.arithmetic import gelu_erf, gelu_tanh, mean, row_offset, 
 from ir.kernels.triton.launch import (
     BLOCK,
     MAX_WIDTH,
+    blocks,
     launch,
     opaque,
+    power_of_two,
     rows_of,
     runs_on,
     warps,
@@ -83,9 +85,9 @@ def _gated(x: Tensor, act: str) -> Tensor:
     d = x.shape[-1] // 2
     y = empty_dense(x, last=d)
     rows, sizes, strides = rows_of(x)
-    block = min(triton.next_power_of_2(d), BLOCK)
+    block = min(power_of_two(d), BLOCK)
     launch(
-        _gated_kernel, (rows, triton.cdiv(d, block)), x.device,
+        _gated_kernel, (rows, blocks(d, block)), x.device,
         x, y, *sizes, *strides, *rows_of(y)[2], d,
         ACT=act, BLOCK=block, num_warps=warps(block),
     )  # fmt: skip
@@ -97,7 +99,7 @@ def _sparse(x: Tensor, std_multiplier: float, approximate: str) -> Tensor:
     d = x.shape[-1] // 2
     y = empty_dense(x, last=d)
     rows, sizes, strides = rows_of(x)
-    block = triton.next_power_of_2(d)
+    block = power_of_two(d)
     launch(
         _sparse_kernel, (rows,), x.device,
         x, y, *sizes, *strides, *rows_of(y)[2], d, std_multiplier,

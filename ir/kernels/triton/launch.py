@@ -70,6 +70,16 @@ def launch(
         kernel[grid](*args, **meta, enable_fp_fusion=False)
 
 
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n, which the size of a block must be."""
+    return 1 << (n - 1).bit_length()
+
+
+def blocks(n: int, block: int) -> int:
+    """How many blocks hold n elements."""
+    return -(-n // block)
+
+
 def warps(block: int) -> int:
     """Warps for a block of that many elements: 256 of them a warp, 1 to 16."""
     return min(max(block // 256, 1), 16)

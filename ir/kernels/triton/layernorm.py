@@ -14,6 +14,7 @@ from ir.kernels.triton.launch import (
     MAX_WIDTH,
     launch,
     opaque,
+    power_of_two,
     rows_of,
     runs_on,
     warps,
@@ -82,7 +83,7 @@ def _rms_norm(
     y = empty_dense(x)
     rows, sizes, strides = rows_of(x)
     d = x.shape[-1]
-    block = triton.next_power_of_2(d)
+    block = power_of_two(d)
     launch(
         _rms_norm_kernel, (rows,), x.device,
         x, x if weight is None else weight, y, *sizes, *strides, *rows_of(y)[2],
@@ -104,7 +105,7 @@ def _fused_add_rms_norm_(
 ) -> None:
     rows, sizes, strides = rows_of(x)
     d = x.shape[-1]
-    block = triton.next_power_of_2(d)
+    block = power_of_two(d)
     launch(
         _fused_add_rms_norm_kernel, (rows,), x.device,
         x, x_residual, x if weight is None else weight, *sizes, *strides,

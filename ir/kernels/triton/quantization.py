@@ -20,8 +20,10 @@ from ir.kernels.triton.arithmetic import (
 from ir.kernels.triton.launch import (
     BLOCK,
     MAX_WIDTH,
+    blocks,
     launch,
     opaque,
+    power_of_two,
     rows_of,
     runs_on,
     warps,
@@ -95,9 +97,9 @@ def _static_quant_fp8(x: Tensor, scale: Tensor) -> Tensor:
     y = empty_contiguous(x, FP8)
     rows, sizes, strides = rows_of(x)
     d = x.shape[-1]
-    block = min(triton.next_power_of_2(d), BLOCK)
+    block = min(power_of_two(d), BLOCK)
     launch(
-        _static_kernel, (rows, triton.cdiv(d, block)), x.device,
+        _static_kernel, (rows, blocks(d, block)), x.device,
         x, scale, y.view(torch.uint8), *sizes, *strides, d, BLOCK=block, num_warps=warps(block),
     )  # fmt: skip
     return y
@@ -109,7 +111,7 @@ def _dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None) -> tuple[Te
     scale = torch.empty((*x.shape[:-1], 1), dtype=torch.float32, device=x.device)
     rows, sizes, strides = rows_of(x)
     d = x.shape[-1]
-    block = triton.next_power_of_2(d)
+    block = power_of_two(d)
     launch(
         _token_kernel, (rows,), x.device,
         x, scale if scale_ub is None else scale_ub, y.view(torch.uint8), scale,
@@ -127,10 +129,10 @@ def _per_token_group_quant_fp8(
     scale = empty_group_scale(x, group_size, column_major_scales)
     rows, sizes, strides = rows_of(x)
     groups = x.shape[-1] // group_size
-    block_e = triton.next_power_of_2(group_size)
-    block_g = min(triton.next_power_of_2(groups), max(BLOCK // block_e, 1))
+    block_e = power_of_two(group_size)
+    block_g = min(power_of_two(groups), max(BLOCK // block_e, 1))
     launch(
-        _group_kernel, (rows, triton.cdiv(groups, block_g)), x.device,
+        _group_kernel, (rows, blocks(groups, block_g)), x.device,
         x, y.view(torch.uint8), scale, *sizes, *strides, *rows_of(scale)[2],
         groups, group_size, GROUP_ABSMAX_FLOOR,
         UE8M0=ue8m0, BLOCK_G=block_g, BLOCK_E=block_e, num_warps=warps(block_g * block_e),

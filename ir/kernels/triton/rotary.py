@@ -8,7 +8,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ir.kernels.triton.launch import BLOCK, launch, opaque, runs_on, warps, why_unavailable
+from ir.kernels.triton.launch import (
+    BLOCK,
+    blocks,
+    launch,
+    opaque,
+    power_of_two,
+    runs_on,
+    warps,
+    why_unavailable,
+)
 from ir.ops import rotary
 
 
@@ -57,10 +66,10 @@ def _rotary_(
     tokens = x.shape[0]
     heads = x.shape[1] if x.dim() == 3 else x.shape[1] // head_size
     pairs = cos_sin_cache.shape[1] // 2
-    block_p = triton.next_power_of_2(pairs)
-    block_h = min(triton.next_power_of_2(heads), max(BLOCK // block_p, 1))
+    block_p = power_of_two(pairs)
+    block_h = min(power_of_two(heads), max(BLOCK // block_p, 1))
     launch(
-        _rotary_kernel, (tokens, triton.cdiv(heads, block_h)), x.device,
+        _rotary_kernel, (tokens, blocks(heads, block_h)), x.device,
         positions, x, cos_sin_cache, positions.stride(0), *cos_sin_cache.stride(),
         heads, head_size, pairs,
         IS_NEOX=is_neox, BLOCK_H=block_h, BLOCK_P=block_p, num_warps=warps(block_h * block_p),

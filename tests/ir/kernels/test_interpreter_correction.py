@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -51,11 +52,15 @@ def _dot_kernel(x, y, out, BLOCK: tl.constexpr):
     tl.store(out + place, tl.dot(tl.load(x + place), tl.load(y + place)))
 
 
+def _run(kernel: Any, grid, *args, **meta):
+    kernel[grid](*args, **meta)
+
+
 def _cast(x, dtype):
     y = torch.empty(x.shape, dtype=dtype)
     block = 1 << 16
     with np.errstate(all="ignore"):
-        _cast_kernel[(triton.cdiv(x.numel(), block),)](x, y, x.numel(), BLOCK=block)
+        _run(_cast_kernel, (triton.cdiv(x.numel(), block),), x, y, x.numel(), BLOCK=block)
     return y
 
 
@@ -103,7 +108,7 @@ def test_bfloat16_arithmetic_is_float32s_rounded():
     torch.manual_seed(0)
     x, y = torch.randn(2, 1024).bfloat16()
     out = torch.empty(4, 1024, dtype=torch.bfloat16)
-    _arithmetic_kernel[(1,)](x, y, out, BLOCK=1024)
+    _run(_arithmetic_kernel, (1,), x, y, out, BLOCK=1024)
     assert _same(out, torch.stack((x + y, x * y, x - y, torch.minimum(x, y))))
 
 
@@ -112,7 +117,7 @@ def test_dot_of_bfloat16_is_that_of_its_values():
     torch.manual_seed(0)
     x, y = torch.randn(2, 16, 16).bfloat16()
     out = torch.empty(16, 16)
-    _dot_kernel[(1,)](x, y, out, BLOCK=16)
+    _run(_dot_kernel, (1,), x, y, out, BLOCK=16)
     torch.testing.assert_close(out, x.float() @ y.float(), rtol=1e-6, atol=1e-6)
 
 
