@@ -12,35 +12,61 @@ import typer
 app = typer.Typer(
     name="irverify",
     help="Does this kernel still mean what it should? Runs it beside a slow, obvious reference.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Plain text: boxes squeeze what they frame, and a log shows them as noise.
+    rich_markup_mode=None,
 )
 Many = list[str] | None
+WrongUse = typer.BadParameter.__bases__[0]
+"""click's UsageError, which typer brings with it under a name that depends on its version."""
 
 
 @app.command()
 def run(
-    subject: Annotated[Many, typer.Option(help="Who is judged (repeatable).")] = None,
-    prop: Annotated[Many, typer.Option("--property", help="Which claims (repeatable).")] = None,
-    op: Annotated[Many, typer.Option(help="Which ops (repeatable).")] = None,
-    provider: Annotated[Many, typer.Option(help="Which providers (repeatable).")] = None,
-    route: Annotated[Many, typer.Option(help="How they are driven (repeatable).")] = None,
-    dtype: Annotated[Many, typer.Option(help="Dtypes of the activations (repeatable).")] = None,
-    contract: Annotated[
-        str | None, typer.Option(help="Judge its op against this contract instead of its own.")
+    subject: Annotated[
+        Many, typer.Option(help="Who is judged (repeatable).", metavar="SUBJECT")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    prop: Annotated[
+        Many, typer.Option("--property", help="Which claims (repeatable).", metavar="PROPERTY")
+    ] = None,
+    op: Annotated[Many, typer.Option(help="Which ops (repeatable).", metavar="OP")] = None,
+    provider: Annotated[
+        Many, typer.Option(help="Which providers (repeatable).", metavar="PROVIDER")
+    ] = None,
+    route: Annotated[
+        Many, typer.Option(help="How they are driven (repeatable).", metavar="ROUTE")
+    ] = None,
+    dtype: Annotated[
+        Many, typer.Option(help="Dtypes of the activations (repeatable).", metavar="DTYPE")
+    ] = None,
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="Judge its op against this contract instead of its own.", metavar="CONTRACT"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.", metavar="DEVICE")] = "cpu",
     imports: Annotated[
         Many,
-        typer.Option("--import", help="A file or module with your registrations (repeatable)."),
+        typer.Option(
+            "--import",
+            help="A file or module with your registrations (repeatable).",
+            metavar="FILE_OR_MODULE",
+        ),
     ] = None,
-    budget: Annotated[str, typer.Option(help="quick, full, or a number of cases.")] = "quick",
-    seed: Annotated[int, typer.Option(help="The same seed gives the same cases.")] = 0,
-    workers: Annotated[int, typer.Option(help="Worker processes; 0: one per core.")] = 0,
-    case_timeout: Annotated[float, typer.Option(help="Seconds one call may take.")] = 120.0,
+    budget: Annotated[
+        str, typer.Option(help="quick, full, or a number of cases.", metavar="BUDGET")
+    ] = "quick",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same cases.", metavar="N")] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Worker processes; 0: one per core.", metavar="N")
+    ] = 0,
+    case_timeout: Annotated[
+        float, typer.Option(help="Seconds one call may take.", metavar="S")
+    ] = 120.0,
     ndjson: Annotated[
-        Path | None, typer.Option(help="Also write one event a line to this file.")
+        Path | None, typer.Option(help="Also write one event a line to this file.", metavar="FILE")
     ] = None,
 ) -> None:
     """Judge providers against the reference on generated, illegal and real-shape cases.
@@ -61,7 +87,7 @@ def run(
         contract=contract,
         device="cuda:0" if device == "cuda" else device,
         imports=tuple(imports or ()),
-        budget=int(budget) if budget.isdigit() else budget,
+        budget=int(budget) if budget.isdecimal() else budget,
         seed=seed,
         workers=workers or os.cpu_count() or 1,
         case_timeout=case_timeout,
@@ -76,7 +102,11 @@ def replay(
     ],
     imports: Annotated[
         Many,
-        typer.Option("--import", help="Your registrations as they are now, instead of those kept."),
+        typer.Option(
+            "--import",
+            help="Your registrations as they are now, instead of those kept.",
+            metavar="FILE_OR_MODULE",
+        ),
     ] = None,
 ) -> None:
     """Run one finding again. Exit 0: it is gone; 1: it is still there; 2: it cannot be run."""
@@ -89,7 +119,10 @@ def replay(
 def list_(
     what: Annotated[str, typer.Argument(help="subjects, properties, ops, providers or judges.")],
     imports: Annotated[
-        Many, typer.Option("--import", help="A file or module with your registrations.")
+        Many,
+        typer.Option(
+            "--import", help="A file or module with your registrations.", metavar="FILE_OR_MODULE"
+        ),
     ] = None,
 ) -> None:
     """Show what there is to select, and which judge sees which class of bugs."""
@@ -99,8 +132,13 @@ def list_(
 
 
 def main() -> None:
-    """Entry point: wrong use exits 2 with one line, as click has it."""
+    """Entry point: wrong use exits 2 with one line on stderr."""
     try:
-        app()
+        code = app(sys.argv[1:] or ["--help"], prog_name="irverify", standalone_mode=False)
+    except WrongUse as error:
+        text = " ".join(error.format_message().split())
+        print(f"irverify: {text} (see irverify --help)", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    sys.exit(code)

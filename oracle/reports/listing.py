@@ -12,6 +12,8 @@ from oracle.errors import OracleError, UsageError
 from oracle.judges.table import CODES, JUDGES, LATER
 from oracle.plan import Selection
 from oracle.properties import PROPERTIES
+from oracle.properties.numerics import ROUTES
+from oracle.reports.columns import listed, table
 from oracle.subjects import DESCRIPTIONS
 from reference.contract import CONTRACTS
 from reference.legal import DECLARATIONS
@@ -23,8 +25,10 @@ def list_to_text(what: str, imports: tuple[str, ...]) -> int:
     """Print one list; 0, or 2 with a line on stderr."""
     console = Console()
     try:
-        for table in tables(what, imports):
-            console.print(table)
+        for number, shown in enumerate(tables(what, imports)):
+            if number:
+                console.print()
+            console.print(shown)
     except OracleError as error:
         print(f"irverify: {error}", file=sys.stderr)
         return 2
@@ -40,7 +44,7 @@ def tables(what: str, imports: tuple[str, ...]) -> list[Table]:
             rows = [(p.name, p.claim) for p in PROPERTIES.values()]
             return [_two("property", "claim", rows)]
         case "ops":
-            return [_ops()]
+            return [_ops(), _contracts()]
         case "providers":
             return [_providers(imports)]
         case "judges":
@@ -49,60 +53,66 @@ def tables(what: str, imports: tuple[str, ...]) -> list[Table]:
 
 
 def _two(first: str, second: str, rows: list[tuple[str, str]]) -> Table:
-    table = Table(first, second)
+    made = table(first, second)
     for row in rows:
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made
 
 
 def _ops() -> Table:
-    table = Table("op", "dtypes", "parameters", "contracts")
+    made = table("op", "parameters", "dtypes of the first activation")
     for name, declaration in DECLARATIONS.items():
         dtypes = declaration.parameter(declaration.dtype_parameter)
-        contracts = [c for c, contract in CONTRACTS.items() if contract.op == name]
-        table.add_row(
+        made.add_row(
             name,
-            ", ".join(getattr(dtypes, "dtypes", ())),
-            ", ".join(p.name for p in declaration.parameters),
-            ", ".join(contracts),
+            listed(p.name for p in declaration.parameters),
+            listed(getattr(dtypes, "dtypes", ())),
+            end_section=True,
         )
-    return table
+    return made
+
+
+def _contracts() -> Table:
+    made = table("contract", "what it means", title="contracts")
+    for name, contract in CONTRACTS.items():
+        made.add_row(name, contract.differs or "the op's own meaning")
+    return made
 
 
 def _providers(imports: tuple[str, ...]) -> Table:
-    table = Table("subject", "op", "provider", "routes", "contract", "here")
-    for subject, (_version, providers) in describe(Selection(imports=imports)).items():
+    made = table("op", "provider", "routes", "contract", "runs here")
+    for _subject, (_version, providers) in describe(Selection(imports=imports)).items():
         for p in providers:
-            table.add_row(
-                subject,
+            made.add_row(
                 p.op,
                 p.name,
-                ", ".join(p.routes),
-                p.contract or "the op's own",
+                _routes(p.routes),
+                p.contract or "the op's",
                 p.unavailable or "yes",
             )
-    return table
+    return made
+
+
+def _routes(routes: tuple[str, ...]) -> str:
+    """The routes by what is missing of all of them, which is shorter."""
+    missing = [r for r in ROUTES if r not in routes]
+    if not routes:
+        return "none"
+    return "all but " + ", ".join(missing) if missing else "all"
 
 
 def _judges() -> Table:
-    table = Table("judge", "kind", "what it says", title="judges", title_justify="left")
+    made = table("judge", "kind", "what it says", title="judges")
     for judge in JUDGES.values():
         for number, (kind, meaning) in enumerate(judge.kinds.items()):
-            table.add_row(judge.name if number == 0 else "", kind, meaning)
-        table.add_section()
-    return table
+            made.add_row(judge.name if number == 0 else "", kind, meaning)
+        made.add_section()
+    return made
 
 
 def _codes() -> Table:
-    table = Table("code", "sees", "judges", "kinds", title="classes of bugs", title_justify="left")
+    made = table("code", "what goes wrong", "judges that see it: kinds", title="classes of bugs")
     for code, meaning in CODES.items():
-        judges = [j for j in JUDGES.values() if code in j.codes]
-        kinds = [kind for j in judges for kind in j.kinds]
-        later = LATER.get(code, "")
-        table.add_row(
-            code,
-            meaning,
-            ", ".join(j.name for j in judges) or f"({later})",
-            ", ".join(kinds) or "-",
-        )
-    return table
+        judges = [f"{j.name}: {', '.join(j.kinds)}" for j in JUDGES.values() if code in j.codes]
+        made.add_row(code, meaning, listed(judges) or f"({LATER.get(code, '')})", end_section=True)
+    return made

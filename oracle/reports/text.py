@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.table import Table
 from oracle.checking import UlpHistogram
 from oracle.events import CaseDone, Checked, Event, Finished, Found, Shrinking, Started
 from oracle.finding import Finding
+from oracle.reports.columns import table
 from reference.model import View
 
 LISTED = 12
@@ -37,6 +37,7 @@ class TextReport:
         )
         self._task = None
         self._wrong = 0
+        self._whole = False
 
     def handle(self, event: Event) -> None:
         """Show one event."""
@@ -65,10 +66,12 @@ class TextReport:
         self._progress.stop()
 
     def _started(self, event: Started) -> None:
+        # A handful of cases cannot decide each cell many times: only whole budgets promise it.
+        self._whole = isinstance(event.budget, str)
         who = ", ".join(f"{name} ({version})" for name, version in event.versions.items())
         self._console.print(
-            f"judging {who}: {event.planned_cases:,} cases planned, seed {event.seed}, "
-            f"{event.workers} workers",
+            f"judging {who}: {_count(event.planned_cases, 'case')}, seed {event.seed}, "
+            f"{_count(event.workers, 'worker')}",
             highlight=False,
         )
         self._task = self._progress.add_task("checking", total=event.planned_cases, wrong="")
@@ -82,35 +85,35 @@ class TextReport:
         console = self._console
         if any(event.histogram.counts.values()):
             console.print(histogram_table(event.histogram))
+            console.print()
         console.print(result_table(event))
+        for line in reason_lines(event):
+            console.print(line, highlight=False)
         for title, lines in (
             ("skipped", event.skipped),
             ("nothing decided", event.nothing_decided),
+            ("little decided", event.thin if self._whole else ()),
             ("known disagreement that no longer reproduces", event.unreproduced),
         ):
             _list(console, title, lines)
-        console.print(closing_line(event), highlight=False)
+        for line in closing_lines(event):
+            console.print(line, highlight=False)
 
 
 def _list(console: Console, title: str, lines: tuple[str, ...]) -> None:
     for line in lines[:LISTED]:
-        console.print(f"{title}: {line}", highlight=False, markup=False)
+        console.print(f"{title}: {line}", highlight=False, markup=False, soft_wrap=True)
     if len(lines) > LISTED:
         console.print(f"{title}: and {len(lines) - LISTED} more", highlight=False, markup=False)
 
 
 def result_table(event: Finished) -> Table:
-    """Subject x property: cases, checks, how they came out, why undecided, worker time."""
-    table = Table(title="what was decided", title_justify="left")
-    for column in ("subject", "property"):
-        table.add_column(column)
-    for column in ("cases", "checks", "agrees", "disagrees", "undecided", "n/a"):
-        table.add_column(column, justify="right")
-    table.add_column("undecided because")
-    table.add_column("time", justify="right")
+    """Subject x property: cases, checks, how they came out, worker time."""
+    numbers = ("cases", "checks", "agrees", "disagrees", "undecided", "n/a", "time")
+    made = table("subject", "property", *numbers, right=numbers)
     for row in event.rows:
         counts = row.counts
-        table.add_row(
+        made.add_row(
             row.subject,
             row.prop,
             f"{counts.cases:,}",
@@ -119,42 +122,47 @@ def result_table(event: Finished) -> Table:
             f"[red]{counts.disagrees:,}[/red]" if counts.disagrees else "0",
             f"{counts.undecided:,}",
             f"{counts.not_applicable:,}",
-            reasons_text(row.reasons),
-            f"{row.seconds:.0f} s",
+            f"{row.seconds:,.0f} s",
         )
-    return table
+    return made
 
 
-def reasons_text(reasons: Mapping[str, int]) -> str:
-    """Reasons of UNDECIDED with their counts, most frequent first."""
-    return ", ".join(f"{kind} {count:,}" for kind, count in reasons.items()) or "-"
+def reason_lines(event: Finished) -> list[str]:
+    """Why checks are UNDECIDED, a line per row of the table that has any, most frequent first."""
+    return [
+        f"undecided in {row.subject} {row.prop}: "
+        + ", ".join(f"{kind} {count:,}" for kind, count in row.reasons.items())
+        for row in event.rows
+        if row.reasons
+    ]
 
 
 def histogram_table(histogram: UlpHistogram) -> Table:
     """How far compiled-stock lies from eager, in ulps of the output: a show, not a verdict."""
-    table = Table(
-        title="compiled-stock against eager, elements by ulps apart", title_justify="left"
-    )
-    table.add_column("op")
-    table.add_column("output")
     edges = histogram.EDGES
     labels = [str(edges[0]), str(edges[1])]
     labels += [
         f"{low + 1}" if low + 1 == high else f"{low + 1}-{high}"
         for low, high in pairwise(edges[1:])
     ]
-    labels.append(f">{edges[-1]}")
-    for label in labels:
-        table.add_column(label, justify="right")
-    table.add_column("up - down", justify="right")
+    labels += [f">{edges[-1]}", "up-down"]
+    title = "compiled-stock against eager: % of elements so many ulps apart"
+    made = table("op", "output", *labels, title=title, right=labels)
     for (op, dtype), buckets in sorted(histogram.counts.items()):
         total = sum(buckets)
         if not total:
             continue
         signed = histogram.signed.get((op, dtype), 0) / total
-        cells = [f"{100 * n / total:.2f} %" if n else "-" for n in buckets]
-        table.add_row(op, dtype, *cells, f"{100 * signed:+.2f} %")
-    return table
+        cells = [_percent(n, total) for n in buckets]
+        made.add_row(op, dtype.removeprefix("float8_"), *cells, f"{100 * signed:+.2f}")
+    return made
+
+
+def _percent(part: int, whole: int) -> str:
+    """Two decimals; what is not quite all or nothing is never rounded to it."""
+    if part in (0, whole):
+        return "100" if part else "-"
+    return f"{min(max(100 * part / whole, 0.01), 99.99):.2f}"
 
 
 def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
@@ -168,7 +176,7 @@ def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
     lines = [f"{mark}  {escape(head)}, contract {escape(finding.contract)}"]
     lines.append(f"  {escape(str(finding.place))}")
     if finding.differing > 1:
-        lines.append(f"  {finding.differing} elements differ")
+        lines.append(f"  the worst of {finding.differing} elements that differ")
     lines += [f"  {escape(line)}" for line in case_lines(finding)]
     if finding.also_on:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
@@ -200,18 +208,23 @@ def case_lines(finding: Finding) -> list[str]:
     return lines
 
 
-def closing_line(event: Finished) -> str:
-    """The run in one sentence, with its exit code's meaning."""
+def closing_lines(event: Finished) -> list[str]:
+    """The run in three lines, the last with its exit code's meaning."""
     counts = event.counts
     share = 100 * counts.undecided / counts.checks if counts.checks else 0.0
-    text = (
-        f"{counts.cases:,} cases, {counts.checks:,} checks: {counts.agrees:,} agree, "
-        f"{counts.disagrees:,} disagree, {counts.undecided:,} undecided ({share:.1f} %), "
-        f"{counts.not_applicable:,} not applicable; {event.seconds:.0f} s"
-    )
     meaning = {
-        0: "all agree",
+        0: "all agree" if not counts.undecided else "all that was decided agrees",
         1: "disagreements",
-        3: "nothing was decided for something selected",
+        3: "nothing was decided for something that was selected",
     }[event.exit_code]
-    return f"{text}\n{meaning} (exit {event.exit_code})"
+    return [
+        f"{_count(counts.cases, 'case')}, {_count(counts.checks, 'check')} "
+        f"in {event.seconds:,.0f} s",
+        f"{counts.agrees:,} agree, {counts.disagrees:,} disagree, {counts.undecided:,} undecided "
+        f"({share:.1f} %), {counts.not_applicable:,} not applicable",
+        f"{meaning} (exit {event.exit_code})",
+    ]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
