@@ -192,7 +192,8 @@ class _Walk:
         return f"class {cls.__qualname__} {_source_hash(cls)}"
 
     def _function(self, f: FunctionType) -> str:
-        known = _installed(f.__module__, f.__code__.co_filename)
+        # Not `__module__`, which functools.wraps copies from what a wrapper wraps.
+        known = _installed(f.__globals__.get("__name__"), f.__code__.co_filename)
         if known is not None and not f.__closure__:
             return f"{known} {f.__qualname__}"
         parts = [f"function {f.__qualname__} {known or _source_hash(f)}"]
@@ -300,9 +301,10 @@ def _source_hash(v: Any) -> str:
 
 
 def _code_hash(code: CodeType) -> str:
-    constants = [
-        _code_hash(c) if isinstance(c, CodeType) else f"{type(c).__name__} {c!r}"
-        for c in code.co_consts
-    ]
+    constants: list[str] = []
+    for c in code.co_consts:
+        # The order of a set differs between processes.
+        shown = sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
+        constants.append(_code_hash(c) if isinstance(c, CodeType) else f"{type(c)} {shown}")
     text = f"{code.co_code.hex()} {code.co_names} {constants}"
     return hashlib.sha256(text.encode()).hexdigest()
