@@ -173,13 +173,7 @@ class _Run:
             p
             for group in self.providers.values()
             for p in group
-            if p.unavailable and self._selects(p)
-        )
-
-    def _selects(self, provider: Provider) -> bool:
-        selection = self.selection
-        return (not selection.providers or provider.name in selection.providers) and (
-            not selection.ops or provider.op in selection.ops
+            if p.unavailable and self.selection.selects(p)
         )
 
     def _units(self, units: list[Unit], disagreements: Disagreements) -> Iterator[Event]:
@@ -266,7 +260,7 @@ class _Run:
         missing: list[str] = []
         for subject, group in self.providers.items():
             for provider in group:
-                if not self._selects(provider):
+                if not self.selection.selects(provider):
                     continue
                 if provider.unavailable:
                     if self.selection.providers:
@@ -294,7 +288,7 @@ class _Run:
             return ()
         for subject, group in self.providers.items():
             for provider in group:
-                if provider.unavailable or not self._selects(provider):
+                if provider.unavailable or not self.selection.selects(provider):
                     continue
                 for dtype in dtypes_of(provider.op):
                     if self.selection.dtypes and dtype not in self.selection.dtypes:

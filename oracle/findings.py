@@ -9,8 +9,8 @@ from pathlib import Path
 from oracle.checking import CheckResult
 from oracle.events import Found, Shrinking
 from oracle.finding import AlsoOn, Finding, Source
-from oracle.known import Known
-from oracle.plan import Selection
+from oracle.known import Known, KnownEntry
+from oracle.plan import Selection, wanted_routes
 from oracle.pool import Pool
 from oracle.properties import PROPERTIES
 from oracle.shrink import shrink
@@ -25,6 +25,8 @@ from reference.model import OpCase
 
 EAGER_TRIES, COMPILED_TRIES, CRASH_TRIES = 600, 80, 25
 """Candidates tried per finding: a compiled one may cost a compilation, a crash a process."""
+HANGING_SECONDS = 120.0
+"""Worker time that the shrinking of one call that does not end may cost."""
 REPORTED = 25
 """Groups that are shrunk and written; a run with more has one cause, not more."""
 
@@ -117,7 +119,8 @@ class Disagreements:
             )
             return True
 
-        shrunk = shrink(member.case, still_fails, limit=_tries(member.result))
+        limit = _tries(member.result, self.selection.case_timeout)
+        shrunk = shrink(member.case, still_fails, limit=limit)
         yield from progress[-1:]
         return self._finding(last["result"], shrunk.case, provider, also)
 
@@ -163,20 +166,27 @@ class Disagreements:
     def unreproduced(self) -> tuple[str, ...]:
         """Known disagreements that this run looked for and did not see."""
         chosen = self.selection
-        if (
-            any((chosen.properties, chosen.ops, chosen.providers, chosen.routes, chosen.dtypes))
-            or chosen.contract
-        ):
-            # An entry names a fingerprint only: a narrowed run cannot tell whether it looked.
+        if isinstance(chosen.budget, int) or chosen.dtypes or chosen.contract:
+            # Too few cases, or not those that showed it: such a run cannot tell.
             return ()
-        covered = [
-            entry
-            for entry in self.known.entries
-            if self.versions.get(entry.subject) == entry.version
-        ]
         return tuple(
             f"{entry.fingerprint}: {entry.reason}"
-            for entry in self.known.unreproduced(self.seen, covered)
+            for entry in self.known.unreproduced(self.seen, self._looked_for)
+        )
+
+    def _looked_for(self, entry: KnownEntry) -> bool:
+        chosen = self.selection
+        if self.versions.get(entry.subject) != entry.version:
+            return False
+        if entry.property not in (chosen.properties or tuple(PROPERTIES)):
+            return False
+        prop = PROPERTIES[entry.property]
+        return any(
+            (provider.op, provider.name) == (entry.op, entry.provider)
+            and not provider.unavailable
+            and chosen.selects(provider)
+            and entry.route in wanted_routes(chosen, prop, provider)
+            for provider in self.providers[entry.subject]
         )
 
 
@@ -184,7 +194,9 @@ def _size(case: OpCase) -> tuple[int, int]:
     return case.largest_input, sum(s.nbytes for s in case.storages)
 
 
-def _tries(result: CheckResult) -> int:
-    if result.verdict.kind in ("crash", "timeout"):
+def _tries(result: CheckResult, timeout: float) -> int:
+    if result.verdict.kind == "timeout":
+        return max(1, min(CRASH_TRIES, int(HANGING_SECONDS / timeout)))
+    if result.verdict.kind == "crash":
         return CRASH_TRIES
     return EAGER_TRIES if result.route.startswith("eager") else COMPILED_TRIES

@@ -37,6 +37,12 @@ class Selection:
     workers: int = 2
     case_timeout: float = 120.0
 
+    def selects(self, provider: Provider) -> bool:
+        """Whether the user asked for this provider of this op."""
+        return (not self.providers or provider.name in self.providers) and (
+            not self.ops or provider.op in self.ops
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
@@ -113,7 +119,12 @@ def plan(
             for dtype in dtypes(op):
                 if selection.dtypes and dtype not in selection.dtypes:
                     continue
-                streams += [(prop, s, s.count) for s in prop.streams(op, dtype)]
+                streams += [
+                    (prop, s, s.count)
+                    for s in prop.streams(op, dtype)
+                    # What nobody is driven through takes no share of the budget.
+                    if any(_drives(selection, prop, s, providers[n]) for n in selection.subjects)
+                ]
     streams = _budgeted(streams, selection.budget)
     units: list[Unit] = []
     for subject in selection.subjects:
@@ -186,7 +197,7 @@ def _drives(
     for provider in providers:
         if provider.op != stream.op or provider.unavailable:
             continue
-        if selection.providers and provider.name not in selection.providers:
+        if not selection.selects(provider):
             continue
         for route in provider.routes:
             if route not in prop.routes and prop.routes and route != "reference":

@@ -19,16 +19,23 @@ from oracle.subjects import SubjectOptions
 from oracle.subjects.fresh_memory import WORKER_ENVIRONMENT
 from oracle.worker import main
 
+START_SECONDS = 120.0
+"""What a worker may take, beside the time of a call, to import what it judges."""
+
 At = tuple[int, str, str]
 
 
 @dataclass(slots=True)
 class Child:
-    """One worker process and what it was last heard doing."""
+    """One worker process and what it was last heard doing.
+
+    ``started`` once its first subject is: what importing that takes is no call's time.
+    """
 
     process: SpawnProcess
     connection: Connection
     heard: float
+    started: bool = False
     at: At | None = None
     busy: Any = None
 
@@ -96,11 +103,16 @@ class Pool:
             if child.connection in ready:
                 child.heard = now
                 try:
-                    yield child, child.connection.recv()
+                    message = child.connection.recv()
                 except (EOFError, ConnectionResetError):
                     child.process.join(5)
                     yield child, Died(how_it_ended(child.process.exitcode))
-            elif now - child.heard > self.timeout:
+                    continue
+                if message[0] == "started":
+                    child.started = True
+                    continue
+                yield child, message
+            elif now - child.heard > self.timeout + (0 if child.started else START_SECONDS):
                 child.process.kill()
                 yield child, Died("timeout")
 

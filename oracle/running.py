@@ -11,6 +11,7 @@ from rich.console import Console
 from oracle.engine import run
 from oracle.errors import OracleError
 from oracle.events import Finished
+from oracle.known import KnownFormatError
 from oracle.plan import Selection
 from oracle.reports.ndjson import NdjsonReport
 from oracle.reports.text import TextReport
@@ -34,7 +35,7 @@ def run_to_reports(selection: Selection, ndjson: Path | None, store: Store | Non
                 if isinstance(event, Finished):
                     code = event.exit_code
             return code
-        except (OracleError, OSError) as error:
+        except (OracleError, KnownFormatError, OSError) as error:
             text.close()
             print(f"irverify: {error}", file=sys.stderr)
             return 2

