@@ -161,12 +161,20 @@ def _of_corners(
 
 def _multiply_corner(a: Float64, b: Float64) -> Interval:
     """A corner of a product; for 0 * inf the signed zero that numbers near the infinity give."""
-    out = _multiply_points(a, b)
-    lost = np.isnan(out.lo) & ~np.isnan(a) & ~np.isnan(b)
+    return _zero_for_nan(_multiply_points(a, b), a, b)
+
+
+def _divide_corner(a: Float64, b: Float64) -> Interval:
+    """A corner of a quotient; for inf / inf the signed zero that finite dividends give."""
+    return _zero_for_nan(_divide_points(a, b), a, b)
+
+
+def _zero_for_nan(corner: Interval, a: Float64, b: Float64) -> Interval:
+    lost = np.isnan(corner.lo) & ~np.isnan(a) & ~np.isnan(b) & (np.isinf(a) | np.isinf(b))
     if not lost.any():
-        return out
+        return corner
     zero = np.where(np.signbit(a) != np.signbit(b), -0.0, 0.0)
-    return Interval(np.where(lost, zero, out.lo), np.where(lost, zero, out.hi), out.nan)
+    return Interval(np.where(lost, zero, corner.lo), np.where(lost, zero, corner.hi), corner.nan)
 
 
 def multiply(a: Interval, b: Interval) -> Interval:
@@ -190,10 +198,10 @@ def divide(a: Interval, b: Interval) -> Interval:
     with np.errstate(all="ignore"):
         if a.is_point and b.is_point:
             return _point_result(a, b, _divide_points(a.lo, b.lo))
-        lo, hi = _of_corners(a, b, _divide_points)
+        lo, hi = _of_corners(a, b, _divide_corner)
         nan = states(a, b)
         zero = spans_zero(b)
-        if not zero.any() and np.isfinite(lo).all() and np.isfinite(hi).all():
+        if not zero.any() and all(np.isfinite(end).all() for end in (a.lo, a.hi, b.lo, b.hi)):
             return Interval(lo, hi, nan)
         clash = (zero & spans_zero(a)) | (_infinite(a) & _infinite(b))
         certain = clash & _same_ends(a) & _same_ends(b)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from types import MappingProxyType
 
 import numpy as np
@@ -54,7 +55,7 @@ _ERF_BY_7_1_26 = 1.5e-7 + 21.5 * UNIT
 _SLEEF_U10 = "SLEEF 3 documents 1.0 ulp for its u10 functions; glibc's single ones stay below it"
 _CUDA = "CUDA C++ Programming Guide, appendix on mathematical functions, single precision"
 _NUMPY = "NumPy float32 loops: SIMD exp documented at 2.52 ulp, SVML at 4 ulp"
-_FORM = "correctly rounded square root, then a correctly rounded reciprocal"
+_FORM = "composed: the square root of this table, then a correctly rounded reciprocal"
 
 TABLE: Mapping[tuple[str, str], Allowance] = MappingProxyType(
     {
@@ -89,7 +90,8 @@ TABLE: Mapping[tuple[str, str], Allowance] = MappingProxyType(
         ("rsqrt", "cpu"): Allowance(ulps=0.0, source=_FORM),
         ("rsqrt", "interpreter"): Allowance(ulps=0.0, source=_FORM),
         ("rsqrt", "cuda"): Allowance(ulps=2.0, source=_CUDA + ": rsqrtf 2 ulp over the full range"),
-        ("sqrt", "cpu"): Allowance(ulps=0.5, source="IEEE 754: correctly rounded"),
+        # torch.sqrt on x86 goes through MKL's vector library, which is not correctly rounded.
+        ("sqrt", "cpu"): Allowance(ulps=1.0, source="MKL VML documents below 1 ulp for vsSqrt"),
         ("sqrt", "interpreter"): Allowance(ulps=0.5, source="IEEE 754: correctly rounded"),
         # sqrt.approx.f32, which Triton emits unless sqrt_rn is asked for.
         ("sqrt", "cuda"): Allowance(ulps=1.0, source="PTX ISA, sqrt.approx.f32: 2**-23 relative"),
@@ -165,7 +167,7 @@ def exact_rsqrt(a: Interval) -> Interval:
 def _allowed(
     function: str, a: Interval, exact: Callable[[Interval], Interval], backend: str
 ) -> Interval:
-    out: Interval | None = None
+    admitted = []
     for allowance in allowances(function, backend):
         seen = a
         if allowance.argument:
@@ -177,10 +179,8 @@ def _allowed(
         infinite = np.isinf(a.lo) & np.isinf(a.hi)
         if infinite.any():
             one = interval.where(infinite, ideal, one)
-        out = one if out is None else hull(out, one)
-    if out is None:
-        raise ValueError(f"no error bound of {function!r} on backend {backend!r}")
-    return out
+        admitted.append(one)
+    return reduce(hull, admitted)
 
 
 def exp(a: Interval, backend: str) -> Interval:
@@ -211,9 +211,9 @@ def sqrt(a: Interval, backend: str) -> Interval:
 
 
 def rsqrt(a: Interval, backend: str) -> Interval:
-    """1 / sqrt in float32: rounded once, rounded after the root too, or by the library."""
+    """1 / sqrt in float32: rounded once, from the library's square root, or by the library."""
     one = point(np.ones(()))
-    twice = rounded(arithmetic.divide(one, rounded(arithmetic.sqrt(a), F32)), F32)
+    twice = rounded(arithmetic.divide(one, sqrt(a, backend)), F32)
     out = hull(twice, rounded(exact_rsqrt(a), F32))
     for allowance in allowances("rsqrt", backend):
         if allowance.ulps:

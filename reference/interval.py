@@ -21,6 +21,8 @@ States = npt.NDArray[np.uint8]
 
 NEVER, MAYBE, MUST = 0, 1, 2
 
+_LARGEST = float(np.finfo(np.float64).max)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Interval:
@@ -80,7 +82,8 @@ def up(values: Float64) -> Float64:
 
 def outward(lo: Float64, hi: Float64, *, relative: float = 0.0) -> tuple[Float64, Float64]:
     """Ends moved outward by a relative float64 error and one more step; exact zeros too."""
-    return down(lo - np.abs(lo) * relative), up(hi + np.abs(hi) * relative)
+    low_error, high_error = (np.minimum(np.abs(end), _LARGEST) * relative for end in (lo, hi))
+    return down(lo - low_error), up(hi + high_error)
 
 
 def lesser(a: Float64, b: Float64) -> Float64:

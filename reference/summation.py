@@ -16,11 +16,14 @@ def _exact_rows(sizes: Float64, total: Float64, name: str) -> np.ndarray:
     """Rows in which every partial sum, in every order, is a value of the format.
 
     All terms are multiples of a unit q and their magnitudes add up to at most 2**precision * q:
-    then every partial sum is a multiple of q below 2**precision of them.
+    then every partial sum is a multiple of q of at most 2**precision of them. (A multiple of q
+    beyond the limit is so by a whole q, more than float64 errs in ``total``.)
     """
     fmt = FORMATS[name]
-    _, exponent = np.frexp(total)
-    unit = np.maximum(np.ldexp(1.0, exponent - fmt.precision), fmt.min_subnormal)
+    fraction, exponent = np.frexp(total)
+    # The smallest power of two at or above the total, over 2**precision.
+    exponent = exponent - (fraction == 0.5) - fmt.precision
+    unit = np.maximum(np.ldexp(1.0, exponent), fmt.min_subnormal)
     scaled = sizes / unit
     return (np.rint(scaled) == scaled).all(axis=-1, keepdims=True)
 
@@ -59,15 +62,13 @@ def accumulate(a: Interval, name: str, *, chain: int | None = None) -> Interval:
     contract promises a shorter one. No widening where every order is exact; infinite ends where
     partial sums may overflow the format.
     """
-    return _either_zero(_accumulate(a, name, chain))
-
-
-def _either_zero(total: Interval) -> Interval:
-    """Admits +0 for -0: an accumulator that starts at +0 turns a sum of -0 alone into +0."""
-    negative = (total.hi == 0) & np.signbit(total.hi)
-    if not negative.any():
+    total = _accumulate(a, name, chain)
+    # -0 alone sums to -0, or to +0 in an accumulator that starts there.
+    zeros = ((a.lo == 0) & np.signbit(a.lo)).all(axis=-1, keepdims=True)
+    if not zeros.any():
         return total
-    return Interval(total.lo, np.where(negative, 0.0, total.hi), total.nan)
+    lo = np.where(zeros, -0.0, total.lo)
+    return Interval(lo, np.where(zeros & (total.hi == 0), 0.0, total.hi), total.nan)
 
 
 def _accumulate(a: Interval, name: str, chain: int | None) -> Interval:
@@ -81,7 +82,6 @@ def _accumulate(a: Interval, name: str, chain: int | None) -> Interval:
     with np.errstate(all="ignore"):
         sizes = np.abs(a.lo) if a.is_point else np.maximum(np.abs(a.lo), np.abs(a.hi))
         total = sizes.sum(axis=-1, keepdims=True)
-        total *= 1 + count * 2 * _HALF_STEP
         lo = a.lo.sum(axis=-1, keepdims=True)
         hi = lo if a.is_point else a.hi.sum(axis=-1, keepdims=True)
         finite = np.isfinite(total)
@@ -91,6 +91,7 @@ def _accumulate(a: Interval, name: str, chain: int | None) -> Interval:
         nan = a.nan.max(axis=-1, keepdims=True)
         if exact.all():
             return Interval(lo, lo, nan)
+        total *= 1 + count * 2 * _HALF_STEP
         error = _worst_error(np.where(finite, sizes, 0.0), total, name, chain)
         error += total * (count * 2 * _HALF_STEP)
         low = dtypes.round_up(lo - error, name)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import ml_dtypes
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from reference import dtypes
@@ -41,7 +42,7 @@ def rounded_by_integers(value: float, name: str, overflow: str) -> float:
     return sign * float(nearest)
 
 
-def same(a: np.ndarray, b: np.ndarray) -> bool:
+def same(a: npt.ArrayLike, b: npt.ArrayLike) -> bool:
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     both = np.isnan(a) & np.isnan(b)
     return bool((both | ((a == b) & (np.signbit(a) == np.signbit(b)))).all())
