@@ -96,13 +96,12 @@ def test_the_norm_of_the_rounded_sum_falls_outside():
 
 def test_multiplying_by_the_reciprocal_scale_is_another_contract():
     # Midpoints of e4m3fn times the scale: the quotient is a tie, the product just misses it.
-    x = (17.0 + 2 * np.arange(8))[None] * 41.0
+    x = np.array([[41.0 * (17 + 2 * step) for step in range(8)]])
     scale = np.array([41.0])
     arguments = {"x": Operand(x, "float32"), "scale": Operand(scale, "float32")}
-    rule = {"overflow": "saturate"}
-    by_division = round_to(f32(x) / f32(41.0), "float8_e4m3fn", **rule)
+    by_division = round_to(f32(x) / f32(41.0), "float8_e4m3fn", overflow="saturate")
     inverse = f32(1.0) / f32(41.0)
-    by_reciprocal = round_to(f32(x) * inverse, "float8_e4m3fn", **rule)
+    by_reciprocal = round_to(f32(x) * inverse, "float8_e4m3fn", overflow="saturate")
     division = evaluate(contract_for("static_quant_fp8"), arguments, rounding="strict")["y"]
     variant = contract_for("static_quant_fp8", "static_quant_fp8/reciprocal")
     reciprocal = evaluate(variant, arguments, rounding="strict")["y"]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from reference.contract import CONTRACTS, Operand, contract_for, evaluate
+from reference.contract import CONTRACTS, Operand, Rounding, contract_for, evaluate
 from reference.dtypes import FORMATS, decode, encode, ordinal, round_to
 from reference.interval import MUST, NEVER, Interval
 
@@ -64,7 +64,7 @@ def show(interval: Interval, observed: np.ndarray) -> str:
     )
 
 
-def check(name: str, arguments: Mapping, results: Mapping, rounding="strict") -> dict:
+def check(name: str, arguments: Mapping, results: Mapping, rounding: Rounding = "strict") -> dict:
     admitted = evaluate(CONTRACTS[name], arguments, rounding=rounding)
     assert list(admitted) == list(results)
     for output, result in results.items():
@@ -211,17 +211,18 @@ def test_eager_rms_norm_is_admitted(kind, dtype, weight_dtype):
     rng = np.random.default_rng(11)
     for width in WIDTHS:
         x = DATA[kind](rng, 40, width, dtype)
-        w = None if weight_dtype is None else DATA["special" if kind == "special" else "random"](
-            rng, 1, width, weight_dtype)[0]  # fmt: skip
+        weight, tw = None, None
+        if weight_dtype is not None:
+            w = DATA["special" if kind == "special" else "random"](rng, 1, width, weight_dtype)[0]
+            weight, tw = Operand(w, weight_dtype), tensor(w, weight_dtype)
         for epsilon in (1e-6, 0.0, 0.1):
             size = None if width < 3 or epsilon else width - 1
             arguments = {
                 "x": Operand(x, dtype),
-                "weight": None if w is None else Operand(w, weight_dtype),
+                "weight": weight,
                 "epsilon": epsilon,
                 "variance_size": size,
             }
-            tw = None if w is None else tensor(w, weight_dtype)
             check("rms_norm/1", arguments, {"y": rms_norm(tensor(x, dtype), tw, epsilon, size)})
 
 
