@@ -137,7 +137,8 @@ class PriorityScope:
         self.op = op
         self.impls = impls
         self.generation = 0
-        self._default = self._resolve((), None)
+        # Of no generation, so that its first use resolves it: native is registered later.
+        self._default = Priority(requested=(), configuration=None, generation=-1, impls=())
         self._scoped: ContextVar[Priority | None] = ContextVar(f"ir.{op}.priority", default=None)
         self._read_scoped = self._scoped.get
         self._resolved: dict[tuple[tuple[str, ...], Configuration | None], Priority] = {}

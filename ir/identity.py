@@ -13,25 +13,26 @@ import enum
 import functools
 import hashlib
 import importlib.metadata
-import inspect
-import sys
-import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import torch
 
 from ir.errors import RegistrationError
-
-_INSTALLED = tuple(
-    {
-        str(Path(sysconfig.get_path(name)).resolve())
-        for name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
+from ir.reach import (
+    closure_values,
+    default_values,
+    file_hash,
+    globals_read,
+    installed,
+    is_installed,
+    module_hash,
+    source_hash,
 )
+
 _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis),
     torch.dtype, torch.device, torch.layout, torch.memory_format,
@@ -69,7 +70,7 @@ def check_declared(subject: str, fn: Callable[..., Any], depends_on: tuple[objec
     """
     walk = _Walk(depends_on)
     try:
-        for name, value in (*_closure(fn), *_defaults(fn)):
+        for name, value in (*closure_values(fn), *default_values(fn)):
             if not callable(value) and not isinstance(value, ModuleType):
                 walk.value(value, name)
         for d in depends_on:
@@ -106,7 +107,7 @@ class _Walk:
                     "an installed one, a module, an object, or the path of a file"
                 ) from None
         if isinstance(d, Path):
-            return f"file {_file_hash(d)}"
+            return f"file {file_hash(d)}"
         try:
             return self.value(d, "depends_on")
         except _Unhashable:
@@ -149,8 +150,8 @@ class _Walk:
         if isinstance(v, type):
             return self._class(v)
         if isinstance(v, ModuleType):
-            return _installed(v.__name__) or f"module {_module_hash(v)}"
-        if isinstance(v, BuiltinFunctionType) or _is_installed(type(v)):
+            return installed(v.__name__) or f"module {module_hash(v)}"
+        if isinstance(v, BuiltinFunctionType) or is_installed(type(v)):
             return self._foreign(v, where)
         if is_dataclass(v):
             held = [(f.name, getattr(v, f.name)) for f in fields(v)]
@@ -169,7 +170,7 @@ class _Walk:
         module = getattr(v, "__module__", None) or type(v).__module__
         name = getattr(v, "__qualname__", None) or getattr(v, "__name__", None)
         if name is not None and callable(v):
-            return f"{_installed(module) or module} {name}"
+            return f"{installed(module) or module} {name}"
         raise _Unhashable(v, where)
 
     def _own_object(self, v: Any, where: str) -> str:
@@ -186,21 +187,21 @@ class _Walk:
         raise _Unhashable(v, where)
 
     def _class(self, cls: type) -> str:
-        known = _installed(cls.__module__)
+        known = installed(cls.__module__)
         if known is not None:
             return f"{known} {cls.__qualname__}"
-        return f"class {cls.__qualname__} {_source_hash(cls)}"
+        return f"class {cls.__qualname__} {source_hash(cls)}"
 
     def _function(self, f: FunctionType) -> str:
         # Not `__module__`, which functools.wraps copies from what a wrapper wraps.
-        known = _installed(f.__globals__.get("__name__"), f.__code__.co_filename)
+        known = installed(f.__globals__.get("__name__"), f.__code__.co_filename)
         if known is not None and not f.__closure__:
             return f"{known} {f.__qualname__}"
-        parts = [f"function {f.__qualname__} {known or _source_hash(f)}"]
-        for name, v in (*_closure(f), *_defaults(f)):
+        parts = [f"function {f.__qualname__} {known or source_hash(f)}"]
+        for name, v in (*closure_values(f), *default_values(f)):
             # A wrapper made by an installed library holds what it wraps, and things of its own.
             parts.append(self._value_or_class(v, name, refuse=known is None))
-        for name, v in () if known is not None else _globals_read(f):
+        for name, v in () if known is not None else globals_read(f):
             # A logger, a lock: what the file makes of it is in the file.
             parts.append(self._value_or_class(v, name, refuse=False))
         return "\n".join(parts)
@@ -212,99 +213,3 @@ class _Walk:
             if refuse:
                 raise
             return f"{name}: {type(v).__qualname__}"
-
-
-def _closure(fn: Any) -> Iterator[tuple[str, Any]]:
-    names = getattr(getattr(fn, "__code__", None), "co_freevars", ())
-    cells = getattr(fn, "__closure__", None) or ()
-    for name, cell in zip(names, cells, strict=True):
-        try:
-            yield f"closure value {name!r}", cell.cell_contents
-        except ValueError:  # an empty cell
-            continue
-
-
-def _defaults(fn: Any) -> Iterator[tuple[str, Any]]:
-    for i, v in enumerate(getattr(fn, "__defaults__", None) or ()):
-        yield f"default {i}", v
-    for name, v in (getattr(fn, "__kwdefaults__", None) or {}).items():
-        yield f"default {name!r}", v
-
-
-def _names(code: CodeType) -> Iterator[str]:
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _names(constant)
-
-
-def _globals_read(f: FunctionType) -> Iterator[tuple[str, Any]]:
-    """The global values that the code of `f` names, and the attributes it names of modules."""
-    names = sorted(set(_names(f.__code__)))
-    for name in names:
-        if name not in f.__globals__:
-            continue
-        v = f.__globals__[name]
-        yield name, v
-        if isinstance(v, ModuleType) and _installed(v.__name__) is None:
-            for attribute in names:
-                if attribute != name and hasattr(v, attribute):
-                    yield f"{name}.{attribute}", getattr(v, attribute)
-
-
-def _is_installed(cls: type) -> bool:
-    return _installed(cls.__module__) is not None
-
-
-@functools.cache
-def _installed(module: str | None, file: str | None = None) -> str | None:
-    """The distribution and version that stand for a module; None where its code counts."""
-    if module is None:
-        return None
-    top = module.partition(".")[0]
-    if file is None:
-        file = getattr(sys.modules.get(module), "__file__", None)
-    if top in sys.stdlib_module_names or top == "builtins":
-        return f"python {sys.version}"
-    if file is None or not str(Path(file).resolve()).startswith(_INSTALLED):
-        return None
-    version = getattr(sys.modules.get(top), "__version__", None)
-    if version is None:
-        try:
-            version = importlib.metadata.version(top)
-        except importlib.metadata.PackageNotFoundError:
-            # A distribution of another name: its own code counts.
-            return None
-    return f"{top} {version}"
-
-
-def _module_hash(module: ModuleType) -> str:
-    file = getattr(module, "__file__", None)
-    return module.__name__ if file is None else f"{module.__name__} {_file_hash(Path(file))}"
-
-
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _source_hash(v: Any) -> str:
-    """Of the file that holds a function or class; of its byte code where there is no file."""
-    try:
-        path = Path(inspect.getfile(v))
-        return f"{path.name} {_file_hash(path)}"
-    except (OSError, TypeError):
-        pass
-    if isinstance(v, FunctionType):
-        return _code_hash(v.__code__)
-    methods = sorted((n, m) for n, m in vars(v).items() if isinstance(m, FunctionType))
-    return " ".join(f"{n} {_code_hash(m.__code__)}" for n, m in methods)
-
-
-def _code_hash(code: CodeType) -> str:
-    constants: list[str] = []
-    for c in code.co_consts:
-        # The order of a set differs between processes.
-        shown = sorted(map(repr, c)) if isinstance(c, frozenset) else repr(c)
-        constants.append(_code_hash(c) if isinstance(c, CodeType) else f"{type(c)} {shown}")
-    text = f"{code.co_code.hex()} {code.co_names} {constants}"
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, overload
 
 import torch
 from torch.compiler import is_dynamo_compiling
-from torch.library import Library, infer_schema
+from torch.library import infer_schema
 
 from ir import compiled
 from ir.dispatch import (
@@ -20,9 +20,10 @@ from ir.dispatch import (
     set_default_torch_wrap,
     torch_wrap_enabled,
 )
-from ir.donation import check_donated
 from ir.errors import RegistrationError
-from ir.provider import IrOpImpl, check_parameters
+from ir.overload import IrOpInplaceOverload, library
+from ir.parameters import Parameters
+from ir.provider import IrOpImpl
 from ir.tolerances import DEFAULT_TOLERANCES, ToleranceSpec
 
 __all__ = [
@@ -39,7 +40,6 @@ RESERVED_PROVIDERS = ["native", "unfused"]
 InputGenerator = Callable[..., tuple[Any, ...]]
 
 _NAME = re.compile(r"[a-z_][a-z_0-9]*")
-_library = Library("ir", "FRAGMENT")
 
 
 def _check_name(kind: str, name: str) -> None:
@@ -115,19 +115,13 @@ class IrOp:
         self.name = name
         self.__doc__ = inspect.getdoc(native)
         self.allow_inplace = allow_inplace
-        self.signature = inspect.signature(native)
-        parameters = self.signature.parameters
-        if any(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values()):
-            raise RegistrationError(
-                f"{name}: native takes {self.signature}; accepted: no keyword-only parameters"
-            )
-        self._names = tuple(parameters)
-        self._defaults = tuple(p.default for p in parameters.values())
+        self.parameters = Parameters(name, native)
+        self.positional = self.parameters.positional
         if activations is None:
-            activations = [p for p in self._names if p.startswith("x")]
+            activations = [p for p in self.parameters.names if p.startswith("x")]
         self.activations = activations
-        self.activation_indices = self._indices("activations", activations)
-        self.token_indices = self._indices(
+        self.activation_indices = self.parameters.indices("activations", activations)
+        self.token_indices = self.parameters.indices(
             "token_args", activations if token_args is None else token_args
         )
         self.tokens_inferred = token_args is None
@@ -144,24 +138,16 @@ class IrOp:
         self._tolerances: ToleranceSpec = {}
 
         self.impls: dict[str, IrOpImpl] = {}
-        self.impls["native"] = IrOpImpl(self, "native", native, compilable=True)
         self._scope = PriorityScope(name, self.impls)
+        self.impls["native"] = IrOpImpl(self, "native", native, compilable=True)
 
-        _library.define(name + self.schema)
+        library.define(name + self.schema)
         # AOTAutograd decomposes CompositeImplicitAutograd only: this key keeps the op whole.
-        _library.impl(name, self._inner_call, "CompositeExplicitAutograd")
-        _library._register_fake(name, self._fake_call)
+        library.impl(name, self._inner_call, "CompositeExplicitAutograd")
+        library._register_fake(name, self._fake_call)
         self.torch_op = getattr(torch.ops.ir, name).default
         if allow_inplace:
             self.maybe_inplace = IrOpInplaceOverload(self, native)
-
-    def _indices(self, what: str, chosen: list[str]) -> tuple[int, ...]:
-        unknown = [p for p in chosen if p not in self._names]
-        if unknown:
-            raise RegistrationError(
-                f"{self.name}: {what} is {chosen}; accepted: names among {list(self._names)}"
-            )
-        return tuple(i for i, p in enumerate(self._names) if p in chosen)
 
     def __repr__(self) -> str:
         return f"IrOp({self.name!r})"
@@ -169,10 +155,7 @@ class IrOp:
     @property
     def generation(self) -> int:
         """Counts every register, replace and unregister; part of every cache key."""
-        # During __init__ the native is made before there is a scope.
-        return self._scope.generation if hasattr(self, "_scope") else 0
-
-    # Registration
+        return self._scope.generation
 
     def register_impl(
         self,
@@ -245,7 +228,7 @@ class IrOp:
 
     def register_validation(self, fn: Callable[..., None]) -> Callable[..., None]:
         """Register what refuses illegal arguments with InputError, before any provider runs."""
-        check_parameters(f"{self.name}: validation", fn, self.signature)
+        self.parameters.check(f"{self.name}: validation", fn)
         self._validate = fn
         return fn
 
@@ -257,8 +240,6 @@ class IrOp:
     def register_input_generator(self, fn: InputGenerator) -> InputGenerator:
         self._input_generator = fn
         return fn
-
-    # Calls
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch_wrap_enabled():
@@ -296,35 +277,9 @@ class IrOp:
                 return impl
         return self.impls["native"]
 
-    def positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-        """The arguments of a call in the order of the parameters, defaults filled in.
-
-        Raises TypeError as a Python call would. `inspect.Signature.bind` does the same some
-        twenty times slower, and Dynamo cannot trace it.
-        """
-        if len(args) > len(self._names):
-            raise TypeError(f"{self.name} takes {len(self._names)} arguments, got {len(args)}")
-        bound = list(args)
-        used = 0
-        for i in range(len(args), len(self._names)):
-            name = self._names[i]
-            if name in kwargs:
-                bound.append(kwargs[name])
-                used += 1
-            elif self._defaults[i] is inspect.Parameter.empty:
-                raise TypeError(f"{self.name} misses the argument {name!r}")
-            else:
-                bound.append(self._defaults[i])
-        if used != len(kwargs):
-            wrong = [k for k in kwargs if k not in self._names[len(args) :]]
-            raise TypeError(f"{self.name} got unexpected or repeated arguments {wrong}")
-        return tuple(bound)
-
     def apply_arg_defaults(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The positional arguments with the defaults of native filled in."""
         return self.positional(args, {})
-
-    # Priority
 
     def set_priority(
         self, priority: Sequence[str], *, compile: CompileMode = False
@@ -350,8 +305,6 @@ class IrOp:
     def supported_providers(self) -> list[str]:
         return [p for p, impl in self.impls.items() if impl.supported]
 
-    # Inputs and tolerances
-
     @property
     def has_input_generator(self) -> bool:
         return self._input_generator is not None
@@ -372,43 +325,3 @@ class IrOp:
             known = [str(d) for d in (*DEFAULT_TOLERANCES, *self._tolerances)]
             raise ValueError(f"{self.name}: no tolerance for {dtype}; accepted: {known}")
         return found
-
-
-class IrOpInplaceOverload:
-    """The overload `maybe_inplace`: the activations are donated, their content is lost."""
-
-    def __init__(self, op: IrOp, native: Callable[..., Any]) -> None:
-        self.op = op
-        self.name = f"{op.name}.maybe_inplace"
-        _library.define(self.name + infer_schema(native, mutates_args=op.activations))
-        _library.impl(self.name, self._inner_call, "CompositeExplicitAutograd")
-        _library._register_fake(self.name, self._fake_call)
-        self.torch_op = getattr(torch.ops.ir, op.name).maybe_inplace
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if torch_wrap_enabled():
-            return self.torch_op(*args, **kwargs)
-        return self._inner_call(*args, **kwargs)
-
-    def _inner_call(self, *args: Any, **kwargs: Any) -> Any:
-        op = self.op
-        if kwargs:
-            args = op.positional(args, kwargs)
-        if op._validate is not None:
-            op._validate(*args)
-        if is_dynamo_compiling():
-            return op._traced_dispatch(args, {}).impl_fn(*args)
-        check_donated(self.name, op._names, op.activation_indices, args)
-        priority = op._scope.current()
-        impl = priority.select(args, {})
-        if priority.configuration is not None and impl.compilable:
-            return compiled.call(impl, priority.configuration, args, functional=False)
-        return impl.impl_fn(*args)
-
-    def _fake_call(self, *args: Any, **kwargs: Any) -> Any:
-        op = self.op
-        args = op.positional(args, kwargs)
-        if op._validate is not None:
-            op._validate(*args)
-        check_donated(self.name, op._names, op.activation_indices, args)
-        return op._fake(*args)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -13,20 +12,6 @@ from ir.identity import check_declared, identity
 
 if TYPE_CHECKING:
     from ir.op import IrOp
-
-
-def check_parameters(subject: str, fn: Callable[..., Any], expected: inspect.Signature) -> None:
-    """Refuse a function whose parameters (names, order, defaults) are not the op's own."""
-    if not callable(fn):
-        raise RegistrationError(f"{subject} is {fn!r}; accepted: a function")
-    got = list(inspect.signature(fn).parameters.values())
-    want = list(expected.parameters.values())
-    if any(p.kind is inspect.Parameter.KEYWORD_ONLY for p in got):
-        raise RegistrationError(f"{subject} has keyword-only parameters; accepted: {expected}")
-    if [(p.name, p.default) for p in got] != [(p.name, p.default) for p in want]:
-        raise RegistrationError(
-            f"{subject} takes {inspect.signature(fn)}; accepted: the op's parameters {expected}"
-        )
 
 
 class IrOpImpl:
@@ -56,7 +41,7 @@ class IrOpImpl:
         if schema != op.schema:
             raise RegistrationError(f"{subject} has schema {schema}; accepted: {op.schema}")
         if supports_args is not None:
-            check_parameters(f"{subject}: supports_args", supports_args, op.signature)
+            op.parameters.check(f"{subject}: supports_args", supports_args)
         if inplace and not op.allow_inplace:
             raise RegistrationError(
                 f"{subject} is inplace; accepted: inplace=False, since the op does not allow it"

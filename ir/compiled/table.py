@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch._inductor.config as inductor_config
 from torch import Tensor
 
+from ir.compiled import key
 from ir.compiled.build import Argument, Code, build
+from ir.compiled.key import Description
 from ir.compiled.layout import Ints, TokenLayout, inverse, order_of, same_layout
 from ir.compiled.state import NormalState
 from ir.errors import CompileLimitError, IrError
@@ -25,13 +24,6 @@ if TYPE_CHECKING:
 
 _INDEX_DTYPES = (torch.int32, torch.int64)
 _MOST_PLANS = 4096
-
-
-class _Description(NamedTuple):
-    """Everything but the number of tokens that one compilation is for."""
-
-    fixed: tuple[Any, ...]
-    layouts: tuple[TokenLayout, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +58,8 @@ class _Plan:
             for out, (shape, strides, back) in zip(got, self.outputs, strict=True):
                 if back is not None:
                     out = out.permute(back)
+                if out.shape != shape:
+                    raise IrError(f"compiled code returned {tuple(out.shape)}, eager {shape}")
                 if out.stride() != strides and not same_layout(shape, out.stride(), strides):
                     out = torch.empty_strided(
                         shape, strides, dtype=out.dtype, device=out.device
@@ -81,26 +75,26 @@ class Table:
         self.impl = impl
         self.generation = impl.op.generation
         self.plans: dict[tuple[Any, ...], _Plan] = {}
-        self.artefacts: dict[_Description, list[_Artefact]] = {}
+        self.artefacts: dict[Description, list[_Artefact]] = {}
         self.hits = 0
         self.compiles: Counter[Configuration] = Counter()
         self._lock = threading.RLock()
 
     def call(self, configuration: Configuration, args: tuple[Any, ...], limit: int) -> Any:
-        key = (configuration, *_environment(), *map(_signature, args))
-        plan = self.plans.get(key)
+        call = (configuration, *key.environment(), *map(key.signature, args))
+        plan = self.plans.get(call)
         if plan is not None:
             result = plan.run(args)
             if result is not None:
                 self.hits += 1
                 return result
         with self._lock:
-            current = self.plans.get(key)
+            current = self.plans.get(call)
             if current is None or current is plan:
                 current = self._plan(configuration, args, limit)
                 if len(self.plans) >= _MOST_PLANS:
                     self.plans.clear()
-                self.plans[key] = current
+                self.plans[call] = current
         result = current.run(args)
         if result is None:
             raise IrError(
@@ -110,7 +104,7 @@ class Table:
         return result
 
     def _plan(self, configuration: Configuration, args: tuple[Any, ...], limit: int) -> _Plan:
-        tokens, description = self._describe(configuration, args)
+        tokens, description = key.describe(self.impl.op, configuration, args)
         with NormalState():
             outputs, single = _eager_outputs(self.impl.impl_fn, args)
         tensors = tuple(i for i, a in enumerate(args) if isinstance(a, Tensor))
@@ -133,37 +127,10 @@ class Table:
             single=single,
         )
 
-    def _describe(
-        self, configuration: Configuration, args: tuple[Any, ...]
-    ) -> tuple[tuple[int, ...], _Description]:
-        """Which arguments carry the tokens, and what the compiled code is specific to."""
-        op = self.impl.op
-        tokens: tuple[int, ...] = ()
-        first = next((args[i] for i in op.activation_indices if i < len(args)), None)
-        if isinstance(first, Tensor) and first.dim() > 1:
-            count = first.shape[0]
-            tokens = tuple(
-                i
-                for i, a in enumerate(args)
-                if isinstance(a, Tensor) and a.dim() and a.shape[0] == count
-                # An index tensor of one number a token is one of token tensors by itself.
-                if i in op.token_indices
-                or (op.tokens_inferred and a.dim() == 1 and a.dtype in _INDEX_DTYPES)
-            )
-        fixed: list[Any] = [configuration, *_environment(), self.generation]
-        layouts: list[TokenLayout] = []
-        for i, a in enumerate(args):
-            if i in tokens:
-                fixed.append((a.dtype, a.device, *a.shape[1:]))
-                layouts.append(TokenLayout.of(tuple(a.shape), a.stride()))
-            else:
-                fixed.append(_signature(a))
-        return tokens, _Description(tuple(fixed), tuple(layouts))
-
     def _find(
         self,
         tokens: tuple[int, ...],
-        description: _Description,
+        description: Description,
         args: tuple[Any, ...],
         tensors: tuple[int, ...],
     ) -> _Artefact | None:
@@ -171,9 +138,9 @@ class Table:
         if not candidates and tokens and args[tokens[0]].shape[0] < 2:
             # Strides of dimension 0 say nothing here, so code for other ones will do.
             shapes = [tuple(args[i].shape) for i in tokens]
-            rest = _without_tokens(description, shapes)
+            rest = key.without_tokens(description, shapes)
             for other, made in self.artefacts.items():
-                if other.fixed == description.fixed and _without_tokens(other, shapes) == rest:
+                if other.fixed == description.fixed and key.without_tokens(other, shapes) == rest:
                     candidates += made
         for artefact in candidates:
             views = _views(artefact.layouts, args, tensors)
@@ -185,7 +152,7 @@ class Table:
     def _compile(
         self,
         configuration: Configuration,
-        description: _Description,
+        description: Description,
         args: tuple[Any, ...],
         tensors: tuple[int, ...],
         tokens: tuple[int, ...],
@@ -200,7 +167,7 @@ class Table:
                 f"{description.fixed[2:]}; accepted: fewer kinds of arguments, or a higher "
                 "ir.compiled.limit"
             )
-        if _recompiling_is_refused():
+        if key.recompiling_is_refused():
             raise CompileLimitError(
                 f"{name} would be compiled for {description.fixed[2:]}; accepted while the stance "
                 "of torch.compile is fail_on_recompile: calls that have been compiled for"
@@ -233,45 +200,6 @@ class Table:
         artefact = _Artefact(code=code, layouts=layouts, output_orders=orders)
         self.artefacts.setdefault(description, []).append(artefact)
         return artefact
-
-
-def _recompiling_is_refused() -> bool:
-    """Whether the caller asked torch.compile to compile nothing more."""
-    try:
-        eval_frame = importlib.import_module("torch._dynamo.eval_frame")
-        return eval_frame._stance.stance == "fail_on_recompile"
-    except (ImportError, AttributeError):
-        return False
-
-
-def _environment() -> tuple[Any, ...]:
-    """Settings that compiled code depends on and that no argument shows."""
-    return (
-        inductor_config.get_hash(),  # type: ignore[attr-defined]
-        torch.get_default_dtype(),
-        torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
-    )
-
-
-def _signature(a: Any) -> Any:
-    if isinstance(a, Tensor):
-        return a.shape, a.stride(), a.dtype, a.device
-    if isinstance(a, float):
-        # 0.0 == -0.0, and a NaN is not even equal to itself.
-        return a if a and math.isfinite(a) else str(a)
-    if isinstance(a, list | tuple):
-        if any(isinstance(i, Tensor) for i in a):
-            raise IrError(f"a list of tensors is {a!r:.80}; compiled providers take single tensors")
-        return type(a), *map(_signature, a)
-    return type(a), a
-
-
-def _without_tokens(description: _Description, shapes: list[Ints]) -> list[Any]:
-    return [
-        layout.without_tokens(shape)
-        for layout, shape in zip(description.layouts, shapes, strict=True)
-    ]
 
 
 def _views(

@@ -242,19 +242,19 @@ def test_a_distribution_that_is_not_installed_is_refused(op_name: Names) -> None
 
 
 def test_the_version_of_a_library_stands_for_its_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ir import identity as module
+    from ir import reach
 
     def provider(x: Tensor) -> Tensor:
         return torch.relu(x)
 
     before = _uuid(provider)
     monkeypatch.setattr(torch, "__version__", "999")
-    module._installed.cache_clear()
+    reach.installed.cache_clear()
     try:
         assert _uuid(provider) != before
     finally:
         monkeypatch.undo()
-        module._installed.cache_clear()
+        reach.installed.cache_clear()
     assert _uuid(provider) == before
 
 
