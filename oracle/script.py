@@ -42,8 +42,8 @@ from .scripts.literal import (
     wrapped,
 )
 
-SECONDS = 60
-"""How long a script waits for a child that may hang, importing torch included."""
+SECONDS = 120
+"""How long a script waits for a child that may hang: as long as a run gives a case by default."""
 
 _LONGEST_TEXT = 300
 
@@ -79,16 +79,8 @@ def render(finding: Finding, expected: Expectation | None) -> str:
     _check(finding, expected)
     machinery = [*provider_pieces(finding), _main(finding)]
     pieces = [*_pieces(finding, expected), *machinery]
-    head = "\n\n".join(
-        each
-        for each in (
-            _docstring(finding),
-            _imports(finding, pieces),
-            _constants(finding, expected),
-            _user_file(finding),
-        )
-        if each
-    )
+    settings = [each for each in (_constants(finding, expected), _user_file(finding)) if each]
+    head = "\n\n".join([_docstring(finding), _imports(finding, pieces), "\n".join(settings)])
     return "\n\n\n".join([head, *pieces]) + "\n"
 
 
@@ -301,11 +293,18 @@ def _fake_fact(finding: Finding, expected: Expectation | None) -> str:
 
 
 def _main(finding: Finding) -> str:
-    main = piece("main", load="" if finding.source is None else "    load()\n")
-    entry = "sys.exit(main())"
+    pieces, entry = [piece("main")], []
+    status = "main()"
     if needs_child(finding):
-        main = "\n\n\n".join([main, piece("child")])
-        entry = 'sys.exit(NO_FAULT + main() if sys.argv[-1] == "--child" else guarded())'
+        pieces.append(piece("child"))
+        entry = ['if sys.argv[-1] != "--child":', "    sys.exit(guarded())"]
+        status = "NO_FAULT + main()"
     elif finding.judge == "uninitialized":
-        entry = piece("without_tcache").replace("\n", "\n    ") + f"\n    {entry}"
-    return f'{main}\n\n\nif __name__ == "__main__":\n    {entry}'
+        entry = piece("without_tcache").splitlines()
+    if finding.source is None:
+        entry.append(f"sys.exit({status})")
+    else:
+        entry.append("with tempfile.TemporaryDirectory() as folder:")
+        entry += ["    load(folder)", f"    sys.exit({status})"]
+    started = "\n".join(['if __name__ == "__main__":', *(f"    {line}" for line in entry)])
+    return "\n\n\n".join([*pieces, started])

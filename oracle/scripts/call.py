@@ -62,6 +62,8 @@ def standin_pieces(text: str) -> list[str]:
     if re.search(r"torch_wrap\b", text):
         lines.append("ir.enable_torch_wrap = lambda *_: contextlib.nullcontext()")
         lines.append("ir.set_default_torch_wrap = lambda *_: None")
+    if re.search(r"\bIrOp", text):
+        lines.append("ir.IrOp, ir.IrOpImpl = Op, types.SimpleNamespace")
     if re.search(r"\bInputError\b", text):
         lines.append('ir.InputError = type("InputError", (ValueError,), {})')
     if re.search(r"\bir\.(op|errors)\b", text):

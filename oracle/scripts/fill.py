@@ -6,7 +6,9 @@ script must make the same bytes where there is neither NumPy nor anything of our
 
 from __future__ import annotations
 
-from reference.dtypes import FORMATS, Format
+import math
+
+from reference.dtypes import FORMATS, Format, encode
 
 from . import piece
 from .literal import number
@@ -67,6 +69,12 @@ def _function(pattern: str, dtype: str) -> str:
     lines.append(f"    values = {expression}")
     if base in _NEEDS_ROUNDING and dtype in ("float16", "bfloat16"):
         lines.append(f"    values = {_rounding(fmt)}")
+    if pattern == "special":
+        # torch's vectorized conversions make NaN of other bits than its scalar ones.
+        quiet = int(encode([math.nan], dtype).view(f"i{fmt.size}")[0])
+        lines.append(f"    made = values.to(torch.{dtype})")
+        lines.append(f"    made.view(torch.int{8 * fmt.size})[values.isnan()] = {quiet:#x}")
+        return "\n".join([*lines, "    return made"])
     lines.append(f"    return values.to(torch.{dtype})")
     return "\n".join(lines)
 

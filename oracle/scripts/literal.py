@@ -109,7 +109,10 @@ def _readable(storage: Storage) -> list[str] | None:
     back = np.array([float(text) for text in texts], dtype=np.float64)
     if storage.dtype != "float64":
         back = back.astype(np.float32)
-    # A NaN with another sign or payload than torch.tensor's own has no readable form.
+    # A NaN with another sign or payload than torch.tensor's own has no readable form. That of
+    # float8_e5m2 is 0x7f, where ml_dtypes has 0x7e.
+    if storage.dtype == "float8_e5m2" and "nan" in texts:
+        return None
     return texts if (back.astype(fmt.dtype).view(f"u{fmt.size}") == bits).all() else None
 
 
