@@ -227,3 +227,30 @@ def test_the_limit_bounds_the_tries_and_no_case_is_tried_twice():
     full = shrink(case, record, limit=10_000)
     assert full.tries == len(asked) == len(set(asked)) < 10_000
     assert shrink(case, lambda _: True, limit=0) == Shrunk(case, 0, 0)
+
+
+def test_a_narrower_cache_row_still_holds_cosines_then_sines():
+    case = OpCase(
+        "rotary_embedding",
+        (
+            Storage("int64", 1, Fill("zeros", 0)),
+            Storage("float32", 8, Fill("ramp", 0)),
+            Storage("float32", 8, Fill("ramp", 0)),
+        ),
+        (
+            Argument("positions", View(0, (1,), (1,))),
+            Argument("x_query", View(1, (1, 8), (8, 1))),
+            Argument("x_key", None),
+            Argument("head_size", 8),
+            Argument("cos_sin_cache", View(2, (1, 8), (8, 1))),
+            Argument("is_neox", True),
+        ),
+    )
+
+    def fails(candidate: OpCase) -> bool:
+        row = _values(candidate, "cos_sin_cache")[0]
+        return row[0] == 1 / 8 and row[len(row) // 2] == 5 / 8
+
+    result = shrink(case, fails, limit=500)
+    assert _values(result.case, "cos_sin_cache").tolist() == [[1 / 8, 5 / 8]]
+    assert result.case.plain()["head_size"] == 2
