@@ -26,7 +26,7 @@ def _rotate(
     turned = torch.cat((o1, o2), -1) if is_neox else torch.stack((o1, o2), -1).flatten(-2)
     if rotary_dim < head_size:
         turned = torch.cat((turned, heads[..., rotary_dim:]), -1)
-    # cat keeps the order of dimensions of permuted inputs; the declared layout is row-major.
+    # Neither cat nor stack promises a layout; the declared one is row-major.
     return turned.reshape(x.shape).contiguous()
 
 

@@ -207,7 +207,8 @@ def test_no_rows_and_more_dimensions(device):
 
 @on_each_device
 def test_rows_beyond_32_bits_are_reached(device):
-    # Rows 2^31 elements apart, in memory that is only touched where rows are.
+    # Rows 2^30 elements apart, in memory that is only touched where rows are: the third lies at
+    # 2^31, though row number and stride are 32-bit numbers.
     import mmap
 
     if device == "cuda":
@@ -216,8 +217,8 @@ def test_rows_beyond_32_bits_are_reached(device):
 
     held = mmap.mmap(-1, (2**31 + 8) * 2, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
     flat = torch.from_numpy(np.frombuffer(held, dtype=np.float16))
-    x = flat.as_strided((2, 4), (2**31, 1))
-    x[0], x[1] = 1.0, torch.tensor([3.0, -4.0, 0.5, 2.0])
+    x = flat.as_strided((3, 4), (2**30, 1))
+    x[0], x[1], x[2] = 1.0, 2.0, torch.tensor([3.0, -4.0, 0.5, 2.0])
     _assert_near(ops.rms_norm, (x, None, 1e-6), device, 2.0**-9, 1e-7)
     _assert_near(ops.silu_and_mul, (x,), device, 2.0**-9, 1e-7)
     _assert_same_bits(ops.static_quant_fp8, (x, torch.tensor(0.1)), device)
