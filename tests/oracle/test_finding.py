@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def _case() -> OpCase:
 
 
 def _finding(**changes) -> Finding:
-    given = {
+    given: dict[str, Any] = {
         "fingerprint": "0123456789ab",
         "property": "numerics",
         "subject": "ir",

@@ -1,6 +1,8 @@
 """Known disagreements: what an entry excuses, what it does not, and which files are refused."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +35,7 @@ _FIELDS = {
 }
 
 
-def _file(folder: Path, *tables: dict[str, object]) -> Path:
+def _file(folder: Path, *tables: Mapping[str, object]) -> Path:
     path = folder / "known.toml"
     text = "\n".join(
         "[[known]]\n" + "".join(f"{key} = {value!r}\n" for key, value in table.items())
@@ -44,7 +46,7 @@ def _file(folder: Path, *tables: dict[str, object]) -> Path:
 
 
 def _finding(**changes) -> Finding:
-    given = {
+    given: dict[str, Any] = {
         "fingerprint": _MADE,
         "property": "numerics",
         "subject": "ir",

@@ -106,7 +106,7 @@ def test_what_is_not_there_is_refused_with_what_is(store: Store, reference: str,
     store.write(_finding(), None)
     monkeypatch.chdir(store.root.parent)
     # The empty path is the current folder, which holds no finding.
-    with pytest.raises(FindingNotFoundError, match="accepted: a (case file|folder with)"):
+    with pytest.raises(FindingNotFoundError, match=r"accepted: a (case file|folder with)"):
         store.load(reference)
 
 
