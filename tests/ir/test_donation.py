@@ -120,3 +120,14 @@ def test_neighbours_in_one_storage_may_be_donated(op_name: Callable[[], str]) ->
     left, right = op.maybe_inplace(both[:, :4], both[:, 4:])
     assert torch.equal(left, torch.full((3, 4), 1.0))
     assert torch.equal(right, torch.full((3, 4), 2.0))
+
+
+def test_an_argument_before_the_donated_one_may_not_share_it(op_name: Callable[[], str]) -> None:
+    def native(w: Tensor, x: Tensor) -> Tensor:
+        return x + w
+
+    op = register_op(name=op_name(), allow_inplace=True)(native)
+    x = torch.zeros(4, 6)
+    with pytest.raises(InputError, match="x is sharing memory with w"):
+        op.maybe_inplace(x[1], x)
+    assert torch.equal(op.maybe_inplace(torch.ones(6), x), torch.ones(4, 6))
