@@ -15,6 +15,7 @@ from oracle.observation import Declined, Died, Observation, Returned, Unavailabl
 from oracle.plan import Property
 from oracle.subject import Subject
 from oracle.verdict import Verdict, fingerprint, not_applicable, undecided
+from reference.contract import Rounding
 from reference.dtypes import decode, ordinal
 from reference.expectation import Expectation, Unknown, expect
 from reference.legal import DECLARATIONS
@@ -116,7 +117,7 @@ class CaseChecker:
         self, provider: str, route: str, contract: str | None, observation: Observation
     ) -> Iterator[CheckResult]:
         """Every judge of the property on one observation."""
-        rounding = "optional" if route in self._prop.relaxed else "strict"
+        rounding: Rounding = "optional" if route in self._prop.relaxed else "strict"
         try:
             evidence = Evidence(
                 declaration=DECLARATIONS[self._case.op],
@@ -148,7 +149,7 @@ class CaseChecker:
                 telling=bool(self._telling),
             )
 
-    def _expect(self, contract: str | None, rounding: str) -> Expectation:
+    def _expect(self, contract: str | None, rounding: Rounding) -> Expectation:
         key = (contract, rounding)
         if key not in self._expected:
             backend = "cuda" if self._device.startswith("cuda") else "cpu"

@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 Many = list[str] | None
-WrongUse = typer.BadParameter.__bases__[0]
+WrongUse: type[Exception] = typer.BadParameter.__bases__[0]
 """click's UsageError, which typer brings with it under a name that depends on its version."""
 
 
@@ -92,7 +92,7 @@ def run(
         workers=workers or os.cpu_count() or 1,
         case_timeout=case_timeout,
     )
-    raise typer.Exit(run_to_reports(selection, ndjson))
+    raise typer.Exit(code=run_to_reports(selection, ndjson))
 
 
 @app.command()
@@ -112,7 +112,7 @@ def replay(
     """Run one finding again. Exit 0: it is gone; 1: it is still there; 2: it cannot be run."""
     from oracle.replay import replay_to_text
 
-    raise typer.Exit(replay_to_text(case, tuple(imports or ())))
+    raise typer.Exit(code=replay_to_text(case, tuple(imports or ())))
 
 
 @app.command("list")
@@ -128,7 +128,7 @@ def list_(
     """Show what there is to select, and which judge sees which class of bugs."""
     from oracle.reports.listing import list_to_text
 
-    raise typer.Exit(list_to_text(what, tuple(imports or ())))
+    raise typer.Exit(code=list_to_text(what, tuple(imports or ())))
 
 
 def main() -> None:
@@ -136,7 +136,7 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="irverify", standalone_mode=False)
     except WrongUse as error:
-        text = " ".join(error.format_message().split())
+        text = " ".join(str(error).split())
         print(f"irverify: {text} (see irverify --help)", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

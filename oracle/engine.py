@@ -24,6 +24,7 @@ from oracle.subjects import DESCRIPTIONS, SubjectOptions
 from oracle.tally import Tally
 from reference.contract import CONTRACTS
 from reference.legal import DECLARATIONS
+from reference.model import OpCase
 
 CRASHES = 3
 """After so many deaths on one (op, provider, route) the rest of its checks are UNDECIDED."""
@@ -242,7 +243,7 @@ class _Run:
     def _keep(
         self,
         results: list[CheckResult],
-        case: object,
+        case: OpCase | None,
         held: list[Event],
         disagreements: Disagreements,
     ) -> None:

@@ -40,7 +40,10 @@ class Probes:
 class Subject(Protocol):
     """Observes, never judges. One instance lives in each worker process."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the subject is called."""
+        ...
 
     def version(self) -> str:
         """Versions of what is judged, for the report."""

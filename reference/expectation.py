@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .contract import Operand, contract_for, evaluate
+from .contract import Operand, Rounding, contract_for, evaluate
 from .declaration import Binding, OpDeclaration, OutputSpec, Refusal
 from .dtypes import decode
 from .interval import Interval
@@ -57,7 +57,7 @@ def expect(
     case: OpCase,
     *,
     contract: str | None = None,
-    rounding: str = "strict",
+    rounding: Rounding = "strict",
     backend: str = "cpu",
 ) -> Expectation:
     """What ``case`` must give under ``contract`` (the op's own where None).

@@ -39,6 +39,7 @@ class IrSubject:
                 if before.get(key) != what:
                     self._sources[key] = path
         self._routes = Routes(options.device)
+        _warm_up()
 
     def version(self) -> str:
         import torch
@@ -46,11 +47,11 @@ class IrSubject:
         return f"torch {torch.__version__}"
 
     def providers(self) -> tuple[Provider, ...]:
-        import ir
+        from ir.op import IrOp
 
         found: list[Provider] = []
         for name in DECLARATIONS:
-            op = ir.op.IrOp.registry[name]
+            op = IrOp.registry[name]
             for provider, impl in op.impls.items():
                 found.append(
                     Provider(
@@ -80,9 +81,9 @@ class IrSubject:
 
     def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
         """Drive one call. Whatever the call raises is reported, never raised."""
-        import ir
+        from ir.op import IrOp
 
-        op = ir.op.IrOp.registry[case.op]
+        op = IrOp.registry[case.op]
         if case.overload == "maybe_inplace" and route in ("opaque", "caller"):
             # A traced maybe_inplace is meant to be functionalized first.
             return Declined("needs-functionalization")
@@ -119,13 +120,23 @@ class IrSubject:
 
 def _registered() -> dict[tuple[str, str], tuple[Any, ...]]:
     """What each (op, provider) runs: a file that replaces any of it is its provider's source."""
-    import ir
+    from ir.op import IrOp
 
     return {
         (op.name, provider): (impl, op._fake, op._validate)
-        for op in ir.op.IrOp.registry.values()
+        for op in IrOp.registry.values()
         for provider, impl in op.impls.items()
     }
+
+
+def _warm_up() -> None:
+    """The first fake run of a process imports for seconds, which is no call's time."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    mode = FakeTensorMode()
+    with mode:
+        mode.from_tensor(torch.ones(2)).add(1)
 
 
 def _run(call: Callable[..., Any], memory: Memory, case: OpCase) -> Returned | Raised:

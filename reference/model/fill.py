@@ -83,7 +83,9 @@ def _positive(w: np.ndarray, _dtype: str, _parameter: int) -> np.ndarray:
 def _normal(w: np.ndarray, _dtype: str, _parameter: int) -> np.ndarray:
     """The sum of four 16-bit fields, centred, variance about 1 (Irwin-Hall of order four)."""
     mask = np.uint64(0xFFFF)
-    total = sum(((w >> np.uint64(16 * i)) & mask).astype(np.float64) for i in range(4))
+    total = np.zeros(len(w))
+    for shift in (0, 16, 32, 48):
+        total += (w >> np.uint64(shift)) & mask
     return (total - 131070.0) * (1.75 / 65536.0)
 
 
