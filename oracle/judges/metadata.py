@@ -35,7 +35,7 @@ def layout(evidence: Evidence) -> Verdict:
                 expected=f"strides {wanted.strides} for shape {wanted.shape}",
             )
             return disagrees(name, "stride", place)
-        if observed.offset:
+        if observed.offset and observed.values.size:
             place = Place(
                 name=wanted.name, observed=f"offset {observed.offset}", expected="offset 0"
             )

@@ -23,7 +23,7 @@ def import_user_code(item: str) -> str:
         module = importlib.import_module(item)
     except Exception as error:  # a user's module may raise anything while it loads
         raise UsageError(f"--import {item}: {type(error).__name__}: {error}") from error
-    return module.__file__ or item
+    return getattr(module, "__file__", None) or item
 
 
 def _import_file(path: Path) -> str:
