@@ -194,6 +194,8 @@ def _imports(finding: Finding, pieces: list[str]) -> str:
             judged.insert(1, "import ir.kernels")
     if "FakeTensorMode" in text:
         judged.append("from torch._subclasses.fake_tensor import FakeTensorMode")
+    if "has_compiler()" in text:
+        judged.append("from ir.compiled import has_compiler")
     if "mark_unbacked" in text:
         judged.append("from torch._dynamo.decorators import mark_unbacked")
     attempt = "\n".join(f"    {line}" for line in judged)

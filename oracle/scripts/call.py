@@ -149,7 +149,7 @@ def _through_ir(finding: Finding) -> list[str]:
         pieces = [piece("traced", mutated=repr(mutated), backend="aot_eager")]
         function = f'traced({function}, op.impls["native"].impl_fn, op.torch_op)'
         # An opaque op is the place that compiled native is made for.
-        mode = '"exact" if op.impls[PROVIDER].compilable else False'
+        mode = '"exact" if op.impls[PROVIDER].compilable and has_compiler() else False'
     elif finding.route == "caller":
         pieces = [piece("compiled", options="")]
         function = f"compiled({function})"
@@ -163,8 +163,16 @@ def _through_ir(finding: Finding) -> list[str]:
             f'        mark_unbacked(arguments["{name}"], {dim})\n'
             for name, dim in token_dims(finding.case)
         )
-    wrap = str(finding.route != "eager-unwrapped")
-    call = piece("call_ir", mode=mode, wrap=wrap, prepare=prepare, function=function, call=form)
+    call = piece(
+        "call_ir",
+        # Native last, as the engine has it: an op without a fallback warns.
+        order='["native"]' if finding.provider == "native" else '[PROVIDER, "native"]',
+        mode=mode,
+        wrap=str(finding.route != "eager-unwrapped"),
+        prepare=prepare,
+        function=function,
+        call=form,
+    )
     if finding.source is None and finding.provider != "native":
         call = call.replace("    op = getattr", "    ir.kernels.load()\n    op = getattr", 1)
     return [*pieces, call]

@@ -492,3 +492,42 @@ def test_the_script_of_a_small_case_is_short():
 
 def test_the_text_of_a_script(snapshot):
     assert _render(FAULTS[0], broken=True) == snapshot
+
+
+TRITON = """\
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from ir import ops
+
+
+@triton.jit
+def kernel(x, y, d: tl.constexpr, epsilon, n: tl.constexpr):
+    i = tl.arange(0, n)
+    v = tl.load(x + i, mask=i < d, other=0.0)
+    # the fault
+    tl.store(y + i, v * tl.rsqrt(tl.sum(v * v) / d + epsilon), mask=i < d)
+
+
+@ops.rms_norm.register_impl("mine")
+def mine(
+    x: Tensor, weight: Tensor | None, epsilon: float, variance_size: int | None = None
+) -> Tensor:
+    y = torch.empty_like(x)
+    kernel[(1,)](x, y, x.shape[-1], epsilon, triton.next_power_of_2(x.shape[-1]))
+    return y
+"""
+
+
+@pytest.mark.slow
+def test_a_kernel_of_triton_finds_its_source(tmp_path: Path):
+    pytest.importorskip("triton")
+    fault = replace(FAULTS[0], shown="y[0, 1]: observed ")
+    for line, status in (("epsilon = epsilon * 2", 1), ("# none", 0)):
+        source = Source(name="mine.py", text=TRITON.replace("# the fault", line))
+        done = _isolated(
+            render(replace(_finding(fault), source=source), _expected(fault)), tmp_path
+        )
+        assert (done.returncode, done.stderr) == (status, ""), done
+        assert (fault.shown in done.stdout) == bool(status)
