@@ -136,7 +136,9 @@ def main() -> None:
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="irverify", standalone_mode=False)
     except WrongUse as error:
-        text = " ".join(str(error).split())
+        # The message alone would not say which parameter it is about.
+        said = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
+        text = " ".join(said.split())
         print(f"irverify: {text} (see irverify --help)", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:

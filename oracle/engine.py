@@ -61,10 +61,11 @@ def started_pool(selection: Selection) -> Iterator[Pool]:
 def describe(selection: Selection) -> dict[str, tuple[str, tuple[Provider, ...]]]:
     """Version and providers of each selected subject, asked of a worker process."""
     with started_pool(selection) as pool:
-        return _described(selection, pool)
+        return described(selection, pool)
 
 
-def _described(selection: Selection, pool: Pool) -> dict[str, tuple[str, tuple[Provider, ...]]]:
+def described(selection: Selection, pool: Pool) -> dict[str, tuple[str, tuple[Provider, ...]]]:
+    """As ``describe``, of workers that run already."""
     found: dict[str, tuple[str, tuple[Provider, ...]]] = {}
     for name in selection.subjects:
         reply = pool.ask(("describe", name), "described")
@@ -122,7 +123,7 @@ class _Run:
 
     def events(self) -> Iterator[Event]:
         began = time.monotonic()
-        for name, (version, providers) in _described(self.selection, self.pool).items():
+        for name, (version, providers) in described(self.selection, self.pool).items():
             self.versions[name] = version
             self.providers[name] = providers
         self._refuse_unknown_providers()

@@ -50,7 +50,7 @@ class Disagreements:
     selection: Selection
     providers: Mapping[str, tuple[Provider, ...]]
     versions: Mapping[str, str]
-    known: Known = field(default_factory=Known.load)
+    known: Known = field(default_factory=lambda: Known.load())
     groups: dict[Group, dict[str, _Member]] = field(default_factory=dict)
     unknown: int = 0
     seen: set[str] = field(default_factory=set)

@@ -22,6 +22,9 @@ from oracle.worker import main
 START_SECONDS = 120.0
 """What a worker may take, beside the time of a call, to import what it judges."""
 
+STOP_SECONDS = 5.0
+"""What a worker may take to end by itself when told to."""
+
 At = tuple[int, str, str]
 
 
@@ -60,7 +63,7 @@ class Pool:
         for child in self.children:
             with contextlib.suppress(OSError, ValueError):
                 child.connection.send(("stop",))
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + STOP_SECONDS
         for child in self.children:
             child.process.join(max(0.0, deadline - time.monotonic()))
             if child.process.is_alive():

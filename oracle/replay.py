@@ -8,13 +8,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from oracle.engine import started_pool
-from oracle.errors import OracleError
+from oracle.engine import described, started_pool
+from oracle.errors import OracleError, UsageError
 from oracle.finding import Finding
 from oracle.plan import Selection
+from oracle.properties import PROPERTIES
 from oracle.reports.text import finding_lines
 from oracle.single import check_once
 from oracle.store import FindingLookupError, Store
+from oracle.subject import Provider
+from oracle.subjects import DESCRIPTIONS
 from oracle.verdict import Outcome, Verdict
 from oracle.worker import CheckRequest
 
@@ -50,6 +53,12 @@ def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
 
     Without ``imports`` the registrations kept in the finding are used.
     """
+    for what, given, known in (
+        ("property", finding.property, PROPERTIES),
+        ("subject", finding.subject, DESCRIPTIONS),
+    ):
+        if given not in known:
+            raise UsageError(f"{what} {given!r}; accepted: {', '.join(known)}")
     with tempfile.TemporaryDirectory(prefix="irverify-replay-") as folder:
         if finding.source is not None and not imports:
             kept = Path(folder) / finding.source.name
@@ -59,6 +68,7 @@ def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
             subjects=(finding.subject,), device=finding.device, imports=imports, workers=1
         )
         with started_pool(selection) as pool:
+            _refuse_unknown(finding, described(selection, pool)[finding.subject][1])
             request = CheckRequest(
                 prop=finding.property,
                 subject=finding.subject,
@@ -68,3 +78,17 @@ def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
                 contract=finding.contract,
             )
             return [result.verdict for result in check_once(pool, request, finding.device)]
+
+
+def _refuse_unknown(finding: Finding, providers: tuple[Provider, ...]) -> None:
+    """A finding may outlive its provider, and a user's file may no longer register it."""
+    routes = {p.name: p.routes for p in providers if p.op == finding.op}
+    if finding.provider not in routes:
+        raise UsageError(
+            f"{finding.op} has no provider {finding.provider!r}; accepted: {', '.join(routes)}"
+        )
+    if finding.route not in routes[finding.provider]:
+        raise UsageError(
+            f"{finding.op} {finding.provider} has no route {finding.route!r}; "
+            f"accepted: {', '.join(routes[finding.provider])}"
+        )

@@ -101,13 +101,12 @@ def test_who_cannot_run_here_is_not_driven():
 
 
 def test_a_provider_is_judged_by_its_own_contract_unless_the_run_names_one_of_its_op():
-    own = (
-        Provider(op="rms_norm", name="mine", routes=("eager",), contract="rms_norm/fp32-weight"),
-    )
+    variant = "rms_norm/fp32-weight"
+    own = (Provider(op="rms_norm", name="mine", routes=("eager",), contract=variant),)
     for chosen, used in (
-        (None, "rms_norm/fp32-weight"),
+        (None, variant),
         ("rms_norm/1", "rms_norm/1"),
-        ("silu_and_mul/1", "rms_norm/fp32-weight"),
+        ("silu_and_mul/1", variant),
     ):
         units = _planned(Selection(contract=chosen, budget=10), own)
         assert {drive for u in units for drive in u.drives} == {("mine", "eager", used)}

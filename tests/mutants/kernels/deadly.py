@@ -2,8 +2,8 @@
 
 segfaults_on_odd    an odd width is read through a null pointer (vllm#57030)
 hangs_on_empty      waits for a block that no token fills (vllm#27899)
-dynamic_per_token_quant_fp8   its check dies where x has no row (vllm#39358)
-per_token_group_quant_fp8     its check does not end for a group of nothing (vllm#40319)
+dynamic_per_token_quant_fp8   its check dies of a dtype it has no table for (vllm#39358)
+per_token_group_quant_fp8     its check does not end for such a dtype (vllm#40319)
 
 Without MUTANT_FAULTS=1 the same file has none of them.
 """
@@ -12,6 +12,7 @@ import ctypes
 import os
 import time
 
+import torch
 from torch import Tensor
 
 from ir.ops import (
@@ -21,6 +22,7 @@ from ir.ops import (
     silu_and_mul,
 )
 
+KNOWN = (torch.float32, torch.float16, torch.bfloat16)
 FAULTY = os.environ.get("MUTANT_FAULTS") == "1"
 
 
@@ -46,7 +48,7 @@ if FAULTY:
 
     @dynamic_per_token_quant_fp8.register_validation
     def check_dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = None) -> None:
-        if not x.ndim or not x.shape[-1]:
+        if x.dtype not in KNOWN:
             os.abort()
         checks_rows(x, scale_ub)  # type: ignore[misc]
 
@@ -54,6 +56,6 @@ if FAULTY:
     def check_per_token_group_quant_fp8(
         x: Tensor, group_size: int, column_major_scales: bool = False, ue8m0: bool = False
     ) -> None:
-        while group_size <= 0:
+        while x.dtype not in KNOWN:
             time.sleep(0.1)
         checks_groups(x, group_size, column_major_scales, ue8m0)  # type: ignore[misc]

@@ -1,0 +1,321 @@
+"""The engine end to end, on the reference dressed as a subject: quick, and it must agree."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from oracle import engine, running
+from oracle.checking import CaseChecker
+from oracle.engine import describe, run
+from oracle.errors import OwnFault, UsageError
+from oracle.events import CaseDone, Checked, Event, Finished, Started
+from oracle.known import Known, KnownEntry
+from oracle.observation import Died
+from oracle.plan import Selection, Unit
+from oracle.pool import Child
+from oracle.properties import PROPERTIES
+from oracle.store import Store
+from oracle.subjects import SubjectOptions
+from oracle.subjects.reference import ReferenceSubject
+from oracle.verdict import fingerprint
+from reference.legal import DECLARATIONS
+
+SMALL = Selection(subjects=("reference",), budget=180, workers=1)
+
+
+def _events(selection: Selection) -> list[Event]:
+    events = list(run(selection))
+    assert isinstance(events[0], Started)
+    assert isinstance(events[-1], Finished)
+    return events
+
+
+def _finished(selection: Selection) -> Finished:
+    finished = _events(selection)[-1]
+    assert isinstance(finished, Finished)
+    return finished
+
+
+@pytest.mark.parametrize("prop", list(PROPERTIES))
+def test_the_reference_agrees_with_itself(prop: str):
+    finished = _finished(replace(SMALL, properties=(prop,), budget=400))
+    assert finished.exit_code == 0
+    assert finished.counts.disagrees == 0
+    assert finished.counts.agrees > 400
+    assert finished.counts.undecided < 0.05 * finished.counts.checks
+    assert finished.nothing_decided == ()
+
+
+def test_one_worker_and_two_give_the_same_events_in_the_same_order():
+    def told(workers: int) -> list[object]:
+        told: list[object] = []
+        for event in _events(replace(SMALL, workers=workers)):
+            match event:
+                case Started():
+                    told.append(replace(event, workers=0))
+                case Finished():
+                    rows = tuple(replace(row, seconds=0.0) for row in event.rows)
+                    told.append((event.counts, rows, event.exit_code, event.nothing_decided))
+                case Checked() | CaseDone():
+                    told.append(event if isinstance(event, Checked) else "case")
+        return told
+
+    one, two = told(1), told(2)
+    assert one == two
+    assert len(one) > 180
+
+
+def test_another_seed_gives_other_cases():
+    def cases(seed: int) -> set[str]:
+        chosen = replace(SMALL, seed=seed, ops=("rms_norm",), budget=40)
+        return {e.result.case for e in _events(chosen) if isinstance(e, Checked)}
+
+    assert len(cases(0)) == 40
+    assert cases(0) == cases(0)
+    assert cases(0) & cases(1) == set()
+
+
+def test_every_planned_case_is_done_and_counted():
+    events = _events(SMALL)
+    started, finished = events[0], events[-1]
+    assert isinstance(started, Started)
+    assert isinstance(finished, Finished)
+    assert started.planned_cases == 180
+    done = [e.done for e in events if isinstance(e, CaseDone)]
+    assert sorted(done) == list(range(1, 181))
+    outcomes = Counter(e.result.verdict.outcome for e in events if isinstance(e, Checked))
+    counts = finished.counts
+    assert counts.checks == outcomes.total()
+    assert (counts.agrees, counts.undecided) == (outcomes["AGREES"], outcomes["UNDECIDED"])
+
+
+def test_what_was_selected_and_not_decided_is_named_and_exits_3():
+    finished = _finished(replace(SMALL, ops=("rms_norm",), budget=1))
+    assert finished.exit_code == 3
+    assert finished.nothing_decided == (
+        "reference numerics rms_norm 1 reference",
+        "reference numerics rms_norm fp32-weight reference",
+    )
+
+
+def test_a_route_of_no_property_decides_nothing_at_all():
+    chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), dtypes=("float16",))
+    assert _finished(replace(chosen, budget=5)).exit_code == 0
+    only = _finished(replace(chosen, subjects=("ir",), routes=("caller",), budget=5))
+    assert (only.exit_code, only.nothing_decided) == (3, ("no case was decided at all",))
+
+
+def test_few_telling_cases_are_named():
+    finished = _finished(replace(SMALL, ops=("rms_norm",), dtypes=("float16",), budget=12))
+    assert [line.partition(": ")[0] for line in finished.thin] == [
+        "reference rms_norm 1 float16 reference",
+        "reference rms_norm fp32-weight float16 reference",
+    ]
+    contract = replace(SMALL, ops=("rms_norm",), properties=("contract",), budget=12)
+    assert _finished(contract).thin == ()
+
+
+def _known(version: str) -> Known:
+    names = {
+        "subject": "reference",
+        "op": "static_quant_fp8",
+        "provider": "1",
+        "route": "reference",
+        "kind": "value",
+        "output": "y",
+    }
+    entry = KnownEntry(
+        **names,
+        version=version,
+        property="contract",
+        fingerprint=fingerprint(prop="contract", **names),
+        reason="rounds twice",
+        link="https://example.org",
+    )
+    return Known((entry,))
+
+
+QUICK = Selection(
+    subjects=("reference",), ops=("static_quant_fp8",), properties=("contract",), workers=1
+)
+
+
+def _knowing(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(Known, "load", classmethod(lambda cls, path=None: _known(version)))
+
+
+def _version() -> str:
+    return ReferenceSubject(SubjectOptions()).version()
+
+
+def test_a_known_disagreement_that_is_gone_fails_the_run(monkeypatch: pytest.MonkeyPatch):
+    _knowing(monkeypatch, _version())
+    finished = _finished(QUICK)
+    assert finished.exit_code == 1
+    assert [line.partition(": ")[2] for line in finished.unreproduced] == ["rounds twice"]
+    # A disagreement comes before what was not decided.
+    monkeypatch.setattr(engine._Run, "_nothing_decided", lambda self: ("something",))
+    assert _finished(QUICK).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"budget": 10},
+        {"dtypes": ("float32",)},
+        {"contract": "static_quant_fp8/reciprocal"},
+        {"properties": ("numerics",)},
+        {"providers": ("reciprocal",)},
+    ],
+    ids=str,
+)
+def test_a_run_that_did_not_look_for_it_cannot_miss_it(monkeypatch, changes):
+    _knowing(monkeypatch, _version())
+    assert _finished(replace(QUICK, **changes)).unreproduced == ()
+
+
+def test_a_disagreement_known_of_another_version_is_not_looked_for(monkeypatch):
+    _knowing(monkeypatch, "numpy 1.0")
+    assert _finished(QUICK).unreproduced == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"subjects": ("vllm",)}, "subject 'vllm'; accepted: ir, reference"),
+        ({"properties": ("taste",)}, "property 'taste'; accepted: numerics, contract"),
+        ({"ops": ("softmax",)}, "op 'softmax'; accepted: rms_norm, "),
+        ({"contract": "rms_norm/9"}, "contract 'rms_norm/9'; accepted: rms_norm/1, "),
+        ({"dtypes": ("int8",)}, "dtype 'int8'; accepted: float32, float16, bfloat16"),
+        ({"providers": ("cuda",)}, "provider 'cuda'; accepted: 1, "),
+        ({"routes": ("lowered",)}, "route 'lowered'; accepted: reference"),
+        ({"workers": -1}, "workers -1; accepted: 1 or more"),
+        ({"case_timeout": 0.0}, "case timeout 0.0; accepted: seconds above 0"),
+        ({"budget": 0}, "budget 0; accepted: quick, full or a number of cases >= 1"),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_refused_with_what_there_is(changes, message: str):
+    with pytest.raises(UsageError) as error:
+        list(run(replace(SMALL, **changes)))
+    assert str(error.value).startswith(message)
+
+
+def test_a_subject_that_dies_while_it_starts_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("oracle.pool.Pool.ask", lambda *_: Died("SIGILL"))
+    with pytest.raises(UsageError, match=r"'reference' could not be started: .* \(SIGILL\)"):
+        describe(SMALL)
+
+
+def test_a_message_that_no_unit_sends_is_our_fault(tmp_path: Path):
+    state = engine._Run(SMALL, Store(tmp_path), None)  # type: ignore[arg-type]
+    unit = Unit(
+        number=0,
+        prop="contract",
+        subject="reference",
+        op="rms_norm",
+        dtype="float32",
+        stream="legal",
+        start=0,
+        stop=1,
+        seed=0,
+        drives=(),
+    )
+    child = Child(None, None, 0.0)  # type: ignore[arg-type]
+    with pytest.raises(OwnFault, match="a worker sent 'poem', which a unit does not send"):
+        state._absorb(child, unit, ("poem",), {}, set(), None, [])  # type: ignore[arg-type]
+
+
+def test_an_error_in_a_judge_stops_the_run_and_names_the_case(monkeypatch: pytest.MonkeyPatch):
+    def broken(_name: str) -> None:
+        raise ZeroDivisionError("in a judge")
+
+    monkeypatch.setattr("oracle.checking.judge_named", broken)
+    prop = PROPERTIES["contract"]
+    stream = prop.streams("rms_norm", "float32")[0]
+    checker = CaseChecker(ReferenceSubject(SubjectOptions()), prop, stream.case(0, 0), "cpu")
+    with pytest.raises(OwnFault, match=r"judging rms_norm case \w+ \(1, reference\) failed"):
+        list(checker.observe("1", "reference", None, interpreted=False))
+
+
+def test_ndjson_has_one_event_a_line_and_ends_with_finished(tmp_path: Path, capsys):
+    path = tmp_path / "events.ndjson"
+    code = running.run_to_reports(replace(SMALL, ops=("rms_norm",), budget=20), path)
+    assert code == 0
+    lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    assert lines[0] == {
+        "event": "started",
+        "seed": 0,
+        "budget": 20,
+        "workers": 1,
+        "planned_cases": 20,
+        "versions": {"reference": _version()},
+        "unavailable": [],
+    }
+    verdicts = lines[1:-1]
+    assert {tuple(line) for line in verdicts} == {
+        (
+            "event",
+            "subject",
+            "property",
+            "op",
+            "provider",
+            "route",
+            "dtype",
+            "judge",
+            "case",
+            "outcome",
+            "kind",
+            "fingerprint",
+            "telling",
+            "place",
+        )
+    }
+    assert {line["event"] for line in verdicts} == {"verdict"}
+    assert {line["op"] for line in verdicts} == {"rms_norm"}
+    assert {line["fingerprint"] for line in verdicts} == {""}
+    last = lines[-1]
+    assert last["event"] == "finished"
+    assert last["exit_code"] == 0
+    assert last["counts"]["checks"] == len(verdicts)
+    assert set(last["counts"]) == {
+        "cases",
+        "checks",
+        "agrees",
+        "disagrees",
+        "undecided",
+        "not_applicable",
+    }
+    assert "all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OwnFault("a judge failed"), "irverify: a judge failed\n"),
+        (UsageError("no"), "irverify: no\n"),
+        (OSError(28, "No space left on device"), "irverify: [Errno 28] No space left on device\n"),
+    ],
+)
+def test_wrong_use_and_our_faults_exit_2_whatever_was_found_before(
+    monkeypatch, capsys, error: Exception, said: str
+):
+    def breaks(_selection, _store=None):
+        raise error
+        yield
+
+    monkeypatch.setattr(running, "run", breaks)
+    assert running.run_to_reports(SMALL, None) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_a_file_that_cannot_be_written_exits_2(tmp_path: Path, capsys):
+    assert running.run_to_reports(SMALL, tmp_path / "none" / "x") == 2
+    assert capsys.readouterr().err.startswith("irverify: [Errno 2]")
+
+
+def test_every_op_has_a_first_dtype():
+    assert all(engine.dtypes_of(op) for op in DECLARATIONS)
