@@ -65,8 +65,10 @@ def _check_heads(name: str, x: Tensor, head_size: int, positions: Tensor) -> Non
     if x.dim() == 3:
         if x.shape[-1] != head_size or x.shape[1] < 1:
             raise InputError(_OP, f"{name}.shape", tuple(x.shape), f"(n, heads, {head_size})")
-    elif x.shape[-1] % head_size:
-        raise InputError(_OP, f"{name}.shape", tuple(x.shape), f"(n, heads * {head_size})")
+    elif x.shape[-1] < head_size or x.shape[-1] % head_size:
+        raise InputError(
+            _OP, f"{name}.shape", tuple(x.shape), f"(n, heads * {head_size}), heads >= 1"
+        )
     if differ(x.shape[0], positions.shape[0]):
         raise InputError(
             _OP, f"{name}.shape", tuple(x.shape), f"{positions.shape[0]} rows, as positions"
@@ -110,10 +112,10 @@ def _check_rotary_embedding(
         raise InputError(
             _OP, "cos_sin_cache.dtype", cos_sin_cache.dtype, f"float32 or {x_query.dtype}"
         )
-    if cos_sin_cache.dim() != 2 or cos_sin_cache.shape[1] != rotary_dim:
-        raise InputError(
-            _OP, "cos_sin_cache.shape", tuple(cos_sin_cache.shape), f"(max_position, {rotary_dim})"
-        )
+    shape = cos_sin_cache.shape
+    if cos_sin_cache.dim() != 2 or shape[0] < 1 or shape[1] != rotary_dim:
+        accepted = f"(max_position, {rotary_dim}), max_position >= 1"
+        raise InputError(_OP, "cos_sin_cache.shape", tuple(shape), accepted)
     check_device(_OP, "cos_sin_cache", cos_sin_cache, x_query)
 
 

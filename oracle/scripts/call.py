@@ -6,7 +6,7 @@ import ast
 import re
 
 from oracle.finding import Finding
-from oracle.subjects.ir_routes import _token_dims as token_dims
+from oracle.subjects.ir_routes import token_dims as token_dims
 from reference.expectation import Expectation, Expected
 from reference.legal import DECLARATIONS
 from reference.model import OpCase

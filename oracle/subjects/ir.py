@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,8 @@ class IrSubject:
 
         # One worker is one core: more threads would only fight over it.
         torch.set_num_threads(1)
+        # Inductor warns of inputs of two narrow dtypes, which are driven on purpose.
+        warnings.filterwarnings("ignore", module=r"torch\._inductor")
         self._device = options.device
         self._kernels = kernels.load()
         self._sources: dict[tuple[str, str], str] = {}

@@ -87,7 +87,7 @@ class Routes:
                 _caller(inner, len(self._compiled)), backend=backend, fullgraph=True
             )
         compiled = self._compiled[key]
-        tokens = _token_dims(case)
+        tokens = token_dims(case)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             given = dict(zip((a.name for a in case.arguments), args, strict=False)) | kwargs
@@ -151,7 +151,7 @@ def _pattern(case: OpCase) -> tuple[Any, ...]:
     return (case.op, case.overload, arguments)
 
 
-def _token_dims(case: OpCase) -> tuple[tuple[str, int], ...]:
+def token_dims(case: OpCase) -> tuple[tuple[str, int], ...]:
     """(argument, dimension) pairs whose size is the token count: the first of each batch."""
     declaration = DECLARATIONS[case.op]
     roles = {dim.name: dim.role for dim in declaration.dims}
