@@ -69,7 +69,9 @@ def run(
         Path | None, typer.Option(help="Also write one event a line to this file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Judge providers against the reference on generated, illegal and real-shape cases.
+    """Judge providers against the reference.
+
+    Cases are generated, illegal on purpose, and of the shapes of real models.
 
     Exit 0: all agree; 1: a disagreement; 2: wrong use or a fault of ours; 3: nothing was decided
     for something that was selected.
@@ -125,7 +127,7 @@ def list_(
         ),
     ] = None,
 ) -> None:
-    """Show what there is to select, and which judge sees which class of bugs."""
+    """Show what there is to select, and what each judge sees."""
     from oracle.reports.listing import list_to_text
 
     raise typer.Exit(code=list_to_text(what, tuple(imports or ())))

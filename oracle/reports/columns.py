@@ -8,8 +8,13 @@ from rich import box
 from rich.table import Table
 
 
-def table(*names: str, title: str = "", right: Collection[str] = ()) -> Table:
-    """A table with these columns; those in ``right`` hold numbers. Long cells go on below."""
+def table(
+    *names: str, title: str = "", right: Collection[str] = (), whole: Collection[str] = ()
+) -> Table:
+    """A table with these columns; long cells go on below, but those in ``right`` and ``whole``.
+
+    ``right`` are numbers, ``whole`` are names that nobody could find again in two pieces.
+    """
     made = Table(
         title=title or None,
         title_justify="left",
@@ -23,7 +28,7 @@ def table(*names: str, title: str = "", right: Collection[str] = ()) -> Table:
             name,
             justify="right" if name in right else "left",
             overflow="fold",
-            no_wrap=name in right,
+            no_wrap=name in right or name in whole,
         )
     return made
 

@@ -80,14 +80,16 @@ def _contracts() -> Table:
 
 
 def _providers(imports: tuple[str, ...]) -> Table:
-    made = table("op", "provider", "routes", "contract", "runs here")
+    made = table(
+        "op", "provider", "routes", "contract", "runs here", whole=("op", "provider", "contract")
+    )
     for _subject, (_version, providers) in describe(Selection(imports=imports)).items():
         for p in providers:
             made.add_row(
                 p.op,
                 p.name,
                 _routes(p.routes),
-                p.contract or "the op's",
+                (p.contract or "the op's").removeprefix(f"{p.op}/"),
                 p.unavailable or "yes",
             )
     return made

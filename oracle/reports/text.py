@@ -167,11 +167,8 @@ def _percent(part: int, whole: int) -> str:
 
 def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
     """A disagreement in a few lines: what, where, on which input, and how to see it again."""
-    mark = (
-        f"known: {escape(known)}"
-        if known
-        else f"[bold red]{finding.judge}: {finding.kind}[/bold red]"
-    )
+    mark = f"{finding.judge}: {finding.kind}"
+    mark = f"{mark} (known: {escape(known)})" if known else f"[bold red]{mark}[/bold red]"
     head = f"{finding.subject} {finding.op} {finding.provider}, route {finding.route}"
     lines = [f"{mark}  {escape(head)}, contract {escape(finding.contract)}"]
     lines.append(f"  {escape(str(finding.place))}")
