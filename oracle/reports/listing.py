@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from oracle.engine import describe
@@ -90,7 +91,7 @@ def _providers(imports: tuple[str, ...]) -> Table:
                 p.name,
                 _routes(p.routes),
                 (p.contract or "the op's").removeprefix(f"{p.op}/"),
-                p.unavailable or "yes",
+                escape(p.unavailable) or "yes",
             )
     return made
 
