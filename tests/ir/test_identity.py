@@ -161,7 +161,8 @@ def _with_default(value: Any) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("make", [_closing_over, _with_default])
-@pytest.mark.parametrize("pair", _VALUES, ids=repr)
+# Not by repr: an address in a name is another test in every xdist worker.
+@pytest.mark.parametrize("pair", _VALUES, ids=range(len(_VALUES)))
 def test_closure_values_and_defaults_count(
     make: Callable[[Any], Callable[..., Any]], pair: tuple[Any, Any]
 ) -> None:
