@@ -82,6 +82,8 @@ def _whole_targets(value: np.ndarray) -> list[float]:
 def _targets(value: np.ndarray) -> list[float]:
     with np.errstate(invalid="ignore"):
         rounded = [np.rint(value), *(_fewer_bits(value, bits) for bits in (1, 2, 3, 5, 8, 12))]
+        # Where only the digits matter, neither the sign nor the power of two need stay.
+        rounded += [np.abs(2.0 * np.frexp(value)[0]), 2.0 * np.frexp(value)[0], np.abs(value)]
     return list(dict.fromkeys([*_PLAIN, *(float(r[0]) for r in rounded if np.isfinite(r[0]))]))
 
 

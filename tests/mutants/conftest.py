@@ -14,7 +14,6 @@ from oracle.reports.text import case_lines
 from oracle.store import Store
 
 KERNELS = Path(__file__).parent / "kernels"
-Found_ = dict[tuple[str, str, str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,23 @@ class Outcome:
     finished: Finished
 
     @property
-    def cases(self) -> Found_:
+    def cases(self) -> dict[tuple[str, str, str], str]:
         """The shrunk case by (provider, op, kind), as the report prints it."""
         return {
             (f.provider, f.op, f"{f.judge}: {f.kind}"): "; ".join(case_lines(f))
             for f in self.findings
+        }
+
+    def differing(self, pinned: dict[tuple[str, str, str], str | tuple[str, ...]]) -> object:
+        """What was not found, or did not shrink to (one of) its pinned cases; {} where all did.
+
+        Several are pinned where no simplification leads from one smallest case to the other.
+        """
+        cases = self.cases
+        return {
+            key: cases.get(key)
+            for key, wanted in pinned.items()
+            if cases.get(key) not in ((wanted,) if isinstance(wanted, str) else wanted)
         }
 
 

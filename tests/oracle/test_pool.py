@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,7 +65,7 @@ def _first(pool: Pool) -> Any:
     [
         (signal.raise_signal, signal.SIGSEGV, "SIGSEGV"),
         (signal.raise_signal, signal.SIGKILL, "SIGKILL"),
-        (os._exit, 7, "exit code 7"),
+        (sys.exit, 7, "exit code 7"),
     ],
 )
 def test_a_death_is_reported_by_what_ended_it(started: Started, target, argument, how: str):
