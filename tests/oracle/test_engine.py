@@ -20,7 +20,7 @@ from oracle.properties import PROPERTIES
 from oracle.store import Store
 from oracle.subjects import SubjectOptions
 from oracle.subjects.reference import ReferenceSubject
-from oracle.verdict import fingerprint
+from oracle.verdict import Outcome, fingerprint
 from reference.legal import DECLARATIONS
 
 SMALL = Selection(subjects=("reference",), budget=180, workers=1)
@@ -89,7 +89,10 @@ def test_every_planned_case_is_done_and_counted():
     outcomes = Counter(e.result.verdict.outcome for e in events if isinstance(e, Checked))
     counts = finished.counts
     assert counts.checks == outcomes.total()
-    assert (counts.agrees, counts.undecided) == (outcomes["AGREES"], outcomes["UNDECIDED"])
+    assert (counts.agrees, counts.undecided) == (
+        outcomes[Outcome.AGREES],
+        outcomes[Outcome.UNDECIDED],
+    )
 
 
 def test_what_was_selected_and_not_decided_is_named_and_exits_3():
