@@ -1,0 +1,346 @@
+"""Faults that transfer code really had, planted one by one: the reference comparison sees each."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ir.transfer import EngineGeometry, EngineTransferPlan, TransferRequest
+from ir.transfer import mapping as mapping_module
+from ir.transfer import plan as planning
+from ir.transfer import request as request_module
+from ir.transfer.errors import TransferError
+
+Patch = pytest.MonkeyPatch
+SEEDS = 250
+
+_sources_of = mapping_module.sources_of
+_pair_units = planning.pair_units
+_plan_transfer = planning.plan_transfer
+_notifications = EngineTransferPlan.notifications
+
+
+def _replicas_by_modulo(patch: Patch) -> None:
+    """Ranks beyond the heads hold 0, 1, 0, 1 instead of 0, 0, 1, 1."""
+
+    def first_held(part, tp, rank):
+        return rank % part.units if tp > part.units else rank * part.units // tp
+
+    patch.setattr(mapping_module, "first_held", first_held)
+
+
+def _head_slot_off_by_one(patch: Patch) -> None:
+    def sources_of(part, **sizes):
+        return tuple(replace(s, put=s.put + 1) for s in _sources_of(part, **sizes))
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _head_offset_off_by_one(patch: Patch) -> None:
+    def sources_of(part, **sizes):
+        return tuple(
+            replace(s, take=(s.take + 1) % max(1, part.units // sizes["producer_tp"]))
+            for s in _sources_of(part, **sizes)
+        )
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _head_offset_by_tp_ratio(patch: Patch) -> None:
+    """Offsets that follow the ratio of the TP sizes, not that of the heads held."""
+
+    def sources_of(part, **sizes):
+        p, d = sizes["producer_tp"], sizes["consumer_tp"]
+        found = _sources_of(part, **sizes)
+        if d <= p:
+            return found
+        return tuple(replace(s, take=sizes["consumer_rank"] % (d // p)) for s in found)
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _replicated_means_whole(patch: Patch) -> None:
+    """With copies on the producer, only its first rank is read."""
+
+    def sources_of(part, **sizes):
+        found = _sources_of(part, **sizes)
+        return found[:1] if sizes["producer_tp"] > part.units else found
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _copies_read_too(patch: Patch) -> None:
+    def sources_of(part, **sizes):
+        found = _sources_of(part, **sizes)
+        facing = mapping_module.ranks_facing(**sizes)
+        copies = len(facing) // len(found)
+        return tuple(replace(s, rank=s.rank + i) for s in found for i in range(copies))
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _states_follow_attention(patch: Patch) -> None:
+    """One list of source ranks for all groups, that of the first."""
+
+    def tp_mapping(groups, **sizes):
+        found = mapping_module.tp_mapping(groups, **sizes)
+        ranks = found.ranks_read(0)
+        return replace(
+            found,
+            sources=tuple(
+                tuple(tuple(s for s in part if s.rank in ranks) for part in group)
+                for group in found.sources
+            ),
+        )
+
+    patch.setattr(planning, "tp_mapping", tp_mapping)
+
+
+def _convolution_as_one_block(patch: Patch) -> None:
+    """B and C sliced like x, by heads, instead of by their own groups."""
+
+    def sources_of(part, **sizes):
+        found = _sources_of(part, **sizes)
+        p, d, rank = sizes["producer_tp"], sizes["consumer_tp"], sizes["consumer_rank"]
+        if part.name not in ("conv.B", "conv.C") or d <= p:
+            return found
+        return tuple(replace(s, take=(rank % (d // p)) * s.count) for s in found)
+
+    patch.setattr(mapping_module, "sources_of", sources_of)
+
+
+def _mutate_grids(patch: Patch, change: Callable) -> None:
+    def plan_transfer(*engines, **bases):
+        plan = _plan_transfer(*engines, **bases)
+        channels = tuple(
+            replace(channel, groups=tuple(change(rows) for rows in channel.groups))
+            for channel in plan.channels
+        )
+        return replace(plan, channels=channels)
+
+    patch.setattr(planning, "plan_transfer", plan_transfer)
+
+
+def _block_counts_swapped(patch: Patch) -> None:
+    """Each side's ids are computed with the other side's number of blocks."""
+
+    def change(rows):
+        ours, theirs = rows.consumer_grid, rows.producer_grid
+        return replace(
+            rows,
+            consumer_grid=replace(ours, pages=theirs.pages),
+            producer_grid=replace(theirs, pages=ours.pages),
+        )
+
+    _mutate_grids(patch, change)
+
+
+def _own_blocks_for_both(patch: Patch) -> None:
+    _mutate_grids(patch, lambda rows: replace(rows, producer_grid=rows.consumer_grid))
+
+
+def _mutate_units(patch: Patch, change: Callable) -> None:
+    def pair_units(producer, consumer, request):
+        pairs = _pair_units(producer, consumer, request)
+        groups = producer.model.groups
+        return tuple(
+            change(group, ours, theirs, (producer, consumer, request))
+            for group, (ours, theirs) in zip(groups, pairs, strict=True)
+        )
+
+    patch.setattr(planning, "pair_units", pair_units)
+
+
+def _tail_dropped(patch: Patch) -> None:
+    """A last unit that the prompt does not fill is not sent."""
+
+    def change(group, ours, theirs, case):
+        producer, consumer, request = case
+        unit = min(producer.kernel_tokens, consumer.kernel_tokens)
+        if group.kind.is_state or request.prompt_tokens % unit == 0:
+            return ours, theirs
+        return ours[:-1], theirs[:-1]
+
+    _mutate_units(patch, change)
+
+
+def _full_tail_dropped(patch: Patch) -> None:
+    """A prompt that ends with a block loses that block."""
+
+    def change(group, ours, theirs, case):
+        _, consumer, request = case
+        if group.kind.is_state or request.prompt_tokens % consumer.block_tokens:
+            return ours, theirs
+        return ours[:-1], theirs[:-1]
+
+    _mutate_units(patch, change)
+
+
+def _logical_numbers_as_kernel_numbers(patch: Patch) -> None:
+    def change(group, ours, theirs, case):
+        producer, _, _ = case
+        if group.kind.is_state:
+            return ours, theirs
+        return ours, theirs // producer.grain_per_page
+
+    _mutate_units(patch, change)
+
+
+def _permuted_within_a_page(patch: Patch) -> None:
+    """The same bytes in the same page, two of its units exchanged: no checksum sees it."""
+
+    def change(group, ours, theirs, case):
+        _, consumer, _ = case
+        page = ours // consumer.grain_per_page
+        twin = np.flatnonzero(np.diff(page) == 0)
+        if group.kind.is_state or not len(twin):
+            return ours, theirs
+        ours = ours.copy()
+        i = twin[0]
+        ours[[i, i + 1]] = ours[[i + 1, i]]
+        return ours, theirs
+
+    _mutate_units(patch, change)
+
+
+def _state_kind_forgotten(patch: Patch) -> None:
+    def change(group, ours, theirs, case):
+        return (ours[:0], theirs[:0]) if group.kind.is_state else (ours, theirs)
+
+    _mutate_units(patch, change)
+
+
+def _prefix_hit_trims_from_the_front(patch: Patch) -> None:
+    """Trimmed by count from the wrong end: as many units, of earlier tokens."""
+
+    def change(group, ours, theirs, case):
+        producer, consumer, request = case
+        if group.kind.is_state or not request.cached_tokens or not len(theirs):
+            return ours, theirs
+        whole = _pair_units(producer, consumer, replace(request, cached_tokens=0))
+        g = producer.model.groups.index(group)
+        return ours, whole[g][1][: len(theirs)]
+
+    _mutate_units(patch, change)
+
+
+def _prefix_hit_ignored(patch: Patch) -> None:
+    def pair_units(producer, consumer, request):
+        return _pair_units(producer, consumer, replace(request, cached_tokens=0))
+
+    patch.setattr(planning, "pair_units", pair_units)
+
+
+def _null_block_is_data(patch: Patch) -> None:
+    patch.setattr(request_module, "NULL_BLOCK", -1)
+
+
+def _keys_and_values_confused(patch: Patch) -> None:
+    """The two halves of a block exchanged on the consumer."""
+    places = EngineGeometry.places
+
+    def swapped(self, stage, group, layer):
+        found = places(self, stage, group, layer)
+        return found[::-1] if len(found) == 2 and self.engine_id == "D" else found
+
+    patch.setattr(EngineGeometry, "places", swapped)
+
+
+def _half_a_block_is_half_the_heads(patch: Patch) -> None:
+    """Where K and V share a block, heads are looked for in steps of the whole of it."""
+    steps = planning._steps
+
+    def doubled(engine, part):
+        head, token = steps(engine, part)
+        return (2 * head, token) if engine.placement.name == "BLOCKS_FIRST" else (head, token)
+
+    patch.setattr(planning, "_steps", doubled)
+
+
+def _layouts_ignored(patch: Patch) -> None:
+    def steps(engine, part):
+        return engine.kernel_tokens * part.unit_bytes, part.unit_bytes
+
+    patch.setattr(planning, "_steps", steps)
+
+
+def _full_hit_sends_nothing(patch: Patch) -> None:
+    def notifications(self, request: TransferRequest):
+        full = request.cached_tokens == request.prompt_tokens
+        return () if full else _notifications(self, request)
+
+    patch.setattr(EngineTransferPlan, "notifications", notifications)
+
+
+def _only_ranks_read_are_notified(patch: Patch) -> None:
+    def notifications(self, request: TransferRequest):
+        read = {channel.source for channel in self.channels}
+        return tuple(n for n in _notifications(self, request) if n.source in read)
+
+    patch.setattr(EngineTransferPlan, "notifications", notifications)
+
+
+def _consumers_own_request_id(patch: Patch) -> None:
+    def notifications(self, request: TransferRequest):
+        found = _notifications(self, request)
+        return tuple(replace(n, request=request.consumer_request) for n in found)
+
+    patch.setattr(EngineTransferPlan, "notifications", notifications)
+
+
+MUTANTS = (
+    _replicas_by_modulo,
+    _head_slot_off_by_one,
+    _head_offset_off_by_one,
+    _head_offset_by_tp_ratio,
+    _replicated_means_whole,
+    _copies_read_too,
+    _states_follow_attention,
+    _convolution_as_one_block,
+    _block_counts_swapped,
+    _own_blocks_for_both,
+    _tail_dropped,
+    _full_tail_dropped,
+    _logical_numbers_as_kernel_numbers,
+    _permuted_within_a_page,
+    _state_kind_forgotten,
+    _prefix_hit_trims_from_the_front,
+    _prefix_hit_ignored,
+    _null_block_is_data,
+    _keys_and_values_confused,
+    _half_a_block_is_half_the_heads,
+    _layouts_ignored,
+    _full_hit_sends_nothing,
+    _only_ranks_read_are_notified,
+    _consumers_own_request_id,
+)
+
+
+@contextmanager
+def _planted(mutant: Callable[[Patch], None]) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        mutant(patch)
+        yield
+
+
+def _first_silent_kill(transfers, mutant: Callable[[Patch], None]) -> int | None:
+    """The first seed where the mutant moves something wrong without any refusal."""
+    for seed in range(SEEDS):
+        scenario = transfers.random_scenario(seed)
+        try:
+            with _planted(mutant):
+                found = transfers.disagreements(scenario)
+        except TransferError:
+            continue
+        if found:
+            return seed
+    return None
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.__name__.strip("_"))
+def test_the_reference_sees_the_fault_and_not_its_absence(transfers, mutant):
+    seed = _first_silent_kill(transfers, mutant)
+    assert seed is not None
+    assert transfers.disagreements(transfers.random_scenario(seed)) == []
