@@ -71,12 +71,15 @@ class Returned:
     """The call returned. ``inputs_after`` are the case's storages after it, whole.
 
     ``again`` holds the outputs of a second run under another fill of fresh memory, where that
-    probe was asked for and possible; ``fake`` the metadata of a fake run, or what it raised.
+    probe was asked for and possible; ``reused`` the positions of those that lie in the storage of
+    an output of the first run, which was still held; ``fake`` the metadata of a fake run, or what
+    it raised.
     """
 
     outputs: tuple[ObservedTensor, ...]
     inputs_after: tuple[np.ndarray, ...]
     again: tuple[ObservedTensor, ...] | None = None
+    reused: tuple[int, ...] = ()
     fake: tuple[FakeTensorInfo, ...] | Raised | None = None
 
 

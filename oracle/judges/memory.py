@@ -59,7 +59,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
 
 
 def aliasing(evidence: Evidence) -> Verdict:
-    """No output shares storage with an input or another output, unless it is declared to."""
+    """No output shares storage with an input, another output or an earlier call's, undeclared."""
     name = "aliasing"
     returned, expected = evidence.returned, evidence.expected
     if returned is None or expected is None:
@@ -87,6 +87,13 @@ def aliasing(evidence: Evidence) -> Verdict:
             )
             return disagrees(name, "outputs-share-storage", place)
         seen[observed.storage] = wanted.name
+    for position in returned.reused:
+        place = Place(
+            name=expected.outputs[position].name,
+            observed="storage of an earlier call's output",
+            expected="storage of its own in every call",
+        )
+        return disagrees(name, "output-reused", place)
     return agrees(name)
 
 

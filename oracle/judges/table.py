@@ -111,6 +111,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
                 kinds={
                     "output-aliases-input": "an output shares storage with an input",
                     "outputs-share-storage": "two outputs share one storage",
+                    "output-reused": "a later call writes into an output that is still held",
                 },
                 judge=aliasing,
             ),

@@ -28,11 +28,29 @@ _CLONE = """\
 def runs_alone(finding: Finding) -> bool:
     """Whether the user's function can show the fault without ``ir``.
 
-    Refusals are made by the op before a provider runs, and a fake run is the op's own.
+    Refusals are made by the op before a provider runs, a fake run is the op's own, and a file that
+    imports a module of ``ir`` for what it computes has no use for a stand-in.
     """
     return (
-        finding.source is not None and finding.judge != "refusal" and finding.kind != "fake-raises"
+        finding.source is not None
+        and finding.judge != "refusal"
+        and finding.kind != "fake-raises"
+        and not _computes_with_ir(finding.source.text)
     )
+
+
+def _computes_with_ir(text: str) -> bool:
+    """Whether a file imports more of ``ir`` than the places where one registers."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [node.module or ""]
+        else:
+            continue
+        if any(m.startswith("ir.") and m not in ("ir.ops", "ir.op") for m in modules):
+            return True
+    return False
 
 
 def needs_child(finding: Finding) -> bool:

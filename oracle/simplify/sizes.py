@@ -106,7 +106,8 @@ def _even(declaration: OpDeclaration, name: str) -> bool:
 def _windows(declaration: OpDeclaration, name: str, size: int) -> Iterator[Sequence[int]]:
     lowest = _minimum(declaration, name)
     fractions = (size // 2, size - size // 4, size - size // 8)
-    wanted = dict.fromkeys((lowest, 1, 2, 3, 4, *fractions, size - 2, size - 1))
+    # Vector widths: a fault may need a multiple of one.
+    wanted = dict.fromkeys((lowest, 1, 2, 3, 4, 8, 16, 32, *fractions, size - 2, size - 1))
     for length in wanted:
         if not lowest <= length < size or (_even(declaration, name) and length % 2):
             continue

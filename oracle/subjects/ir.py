@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
@@ -14,7 +15,14 @@ from reference.model import OpCase
 from . import SubjectOptions
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
 from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
-from .torch_memory import Memory, build, observe_fake, observe_outputs
+from .torch_memory import (
+    Memory,
+    build,
+    flatten,
+    observe_fake,
+    observe_outputs,
+    shared_positions,
+)
 from .user_code import import_user_code
 
 
@@ -99,19 +107,21 @@ class IrSubject:
             if self._declines(op, provider, memory):
                 return Declined("provider-declines")
         call = self._routes.driver(op, provider, route, case)
-        observed = _run(call, memory, case)
+        observed, held = _run(call, memory, case)
         if not isinstance(observed, Returned):
             return observed
-        again = None
         if probes.refill and can_fill(self._device):
             fill_fresh_memory(self._device, FILLS[1])
-            second = _run(call, build(case, self._device), case)
+            second, later = _run(call, build(case, self._device), case)
             fill_fresh_memory(self._device, FILLS[0])
-            again = second.outputs if isinstance(second, Returned) else ()
-        fake = _fake_run(op, case, build(case, self._device)) if probes.fake else None
-        return Returned(
-            outputs=observed.outputs, inputs_after=observed.inputs_after, again=again, fake=fake
-        )
+            observed = replace(
+                observed,
+                again=second.outputs if isinstance(second, Returned) else (),
+                reused=shared_positions(held, later),
+            )
+        if probes.fake:
+            observed = replace(observed, fake=_fake_run(op, case, build(case, self._device)))
+        return observed
 
     def _declines(self, op: Any, provider: str, memory: Memory) -> bool:
         """Whether the provider's own ``supports_args`` turns this call away."""
@@ -142,12 +152,18 @@ def _warm_up() -> None:
         mode.from_tensor(torch.ones(2)).add(1)
 
 
-def _run(call: Callable[..., Any], memory: Memory, case: OpCase) -> Returned | Raised:
+def _run(
+    call: Callable[..., Any], memory: Memory, case: OpCase
+) -> tuple[Returned | Raised, tuple[Any, ...]]:
+    """The observation, and the outputs themselves for whoever must hold them."""
     try:
         result = call(*memory.args, **memory.kwargs)
-        return Returned(outputs=observe_outputs(result, memory), inputs_after=memory.after(case))
+        observed = Returned(
+            outputs=observe_outputs(result, memory), inputs_after=memory.after(case)
+        )
+        return observed, flatten(result)
     except Exception as error:  # what a subject raises is an observation, whatever it is
-        return raised(error)
+        return raised(error), ()
 
 
 def raised(error: BaseException) -> Raised:

@@ -109,6 +109,14 @@ def observe_outputs(result: Any, memory: Memory) -> tuple[ObservedTensor, ...]:
     return tuple(observed)
 
 
+def shared_positions(earlier: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[int, ...]:
+    """Which of ``later``'s outputs lie in the storage of one of ``earlier``'s, still held."""
+    held = {t.untyped_storage().data_ptr() for t in earlier if t.numel()}
+    return tuple(
+        i for i, t in enumerate(later) if t.numel() and t.untyped_storage().data_ptr() in held
+    )
+
+
 def observe_fake(result: Any) -> tuple[FakeTensorInfo, ...]:
     """The metadata of a fake run's outputs."""
     return tuple(

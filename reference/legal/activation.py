@@ -13,6 +13,7 @@ _X = TensorSpec(
         "uniform",
         "outlier",
         "wide",
+        "shifted",
         "special",
         "special-finite",
         "signed-zero",

@@ -8,6 +8,7 @@ _VALUES = (
     "uniform",
     "outlier",
     "wide",
+    "shifted",
     "special",
     "special-finite",
     "signed-zero",

@@ -21,6 +21,7 @@ _X = TensorSpec(
         "uniform",
         "outlier",
         "wide",
+        "shifted",
         "special",
         "special-finite",
         "signed-zero",
@@ -36,7 +37,11 @@ STATIC_QUANT_FP8 = OpDeclaration(
     parameters=(
         _X,
         TensorSpec(
-            name="scale", dtypes=("float32",), shapes=_ONE, fills=("positive", "ones", "special")
+            name="scale",
+            dtypes=("float32",),
+            shapes=_ONE,
+            # Subnormal scales have reciprocals beyond fp32, dyadic ones make ties of quotients.
+            fills=("positive", "dyadic", "ones", "wide", "subnormal", "special"),
         ),
     ),
     dims=(_WIDTH,),
@@ -54,7 +59,7 @@ DYNAMIC_PER_TOKEN_QUANT_FP8 = OpDeclaration(
             shapes=_ONE,
             optional=True,
             default=None,
-            fills=("positive", "ones"),
+            fills=("positive", "ones", "wide"),
         ),
     ),
     dims=(_WIDTH,),

@@ -89,6 +89,11 @@ def _normal(w: np.ndarray, _dtype: str, _parameter: int) -> np.ndarray:
     return (total - 131070.0) * (1.75 / 65536.0)
 
 
+def _shifted(w: np.ndarray, dtype: str, parameter: int) -> np.ndarray:
+    """Around 64 with a spread of about 1: differences and variances cancel."""
+    return 64.0 + _normal(w, dtype, parameter)
+
+
 def _wide(w: np.ndarray, dtype: str, _parameter: int) -> np.ndarray:
     """Signed, magnitudes log-uniform over a third of the format's exponents."""
     span = max(2, -FORMATS[dtype].emin // 3)
@@ -151,6 +156,7 @@ PATTERNS: dict[str, Callable[[np.ndarray, str, int], np.ndarray]] = {
     "outlier": _outlier,
     "positive": _positive,
     "ramp": _ramp,
+    "shifted": _shifted,
     "signed-zero": _signed_zero,
     "special": _special,
     "special-finite": _special_finite,
