@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.library import infer_schema
 
 from ir.errors import RegistrationError
@@ -90,10 +91,21 @@ class IrOpImpl:
         return self.impl_fn(*self.copied(args))
 
     def copied(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments with the activations copied, so that an in-place provider owns them."""
+        """The arguments with the activations copied, so that an in-place provider owns them.
+
+        Activations of one shape get one layout, the first one's: an in-place provider returns
+        what it was given, and outputs follow the first activation.
+        """
         owned = list(args)
+        first = None
         for i in self.op.activation_indices:
             # A call may leave out trailing optional activations.
-            if i < len(owned) and owned[i] is not None:
+            if i >= len(owned) or owned[i] is None:
+                continue
+            if first is None:
+                owned[i] = first = owned[i].clone()
+            elif owned[i].shape == first.shape and owned[i].stride() != first.stride():
+                owned[i] = torch.empty_like(first, dtype=owned[i].dtype).copy_(owned[i])
+            else:
                 owned[i] = owned[i].clone()
         return tuple(owned)

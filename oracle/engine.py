@@ -89,7 +89,7 @@ def _refuse_unknown(selection: Selection) -> None:
             if name not in known:
                 raise UsageError(f"{what} {name!r}; accepted: {', '.join(known)}")
     if selection.workers < 1:
-        raise UsageError(f"workers {selection.workers}; accepted: 1 or more")
+        raise UsageError(f"workers {selection.workers}; accepted: 1 or more, 0 for one per core")
     if selection.case_timeout <= 0:
         raise UsageError(f"case timeout {selection.case_timeout}; accepted: seconds above 0")
 
@@ -136,6 +136,7 @@ class _Run:
             planned_cases=sum(u.stop - u.start for u in units),
             versions=self.versions,
             unavailable=skipped,
+            interpreted=self._interpreted(units),
         )
         disagreements = Disagreements(self.selection, self.providers, self.versions)
         for event in self._units(units, disagreements):
@@ -167,7 +168,18 @@ class _Run:
         ):
             for name in given:
                 if name not in known:
-                    raise UsageError(f"{kind} {name!r}; accepted: {', '.join(sorted(known))}")
+                    hint = "; one of your own needs --import" if kind == "provider" else ""
+                    raise UsageError(f"{kind} {name!r}; accepted: {', '.join(sorted(known))}{hint}")
+
+    def _interpreted(self, units: list[Unit]) -> tuple[str, ...]:
+        driven = {(u.op, provider) for u in units for provider, _route, _contract in u.drives}
+        names = {
+            p.name
+            for group in self.providers.values()
+            for p in group
+            if p.interpreted and (p.op, p.name) in driven
+        }
+        return tuple(sorted(names))
 
     def _skipped(self) -> tuple[Provider, ...]:
         """Providers that were selected, or would have been, and cannot run here."""

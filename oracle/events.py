@@ -20,6 +20,8 @@ class Started:
     planned_cases: int
     versions: Mapping[str, str]
     unavailable: tuple[Provider, ...]
+    interpreted: tuple[str, ...] = ()
+    """Providers that run in Triton's interpreter: no GPU code is compiled for them."""
 
 
 @dataclass(frozen=True, slots=True)

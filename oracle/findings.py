@@ -100,6 +100,8 @@ class Disagreements:
         progress: list[Shrinking] = []
 
         def still_fails(case: OpCase) -> bool:
+            if not self._wants_dtype(case):
+                return False
             found = recheck(
                 pool,
                 member.result,
@@ -123,6 +125,11 @@ class Disagreements:
         shrunk = shrink(member.case, still_fails, limit=limit)
         yield from progress[-1:]
         return self._finding(last["result"], shrunk.case, provider, also)
+
+    def _wants_dtype(self, case: OpCase) -> bool:
+        """Shrinking stays within the dtypes that the run was narrowed to."""
+        chosen = self.selection.dtypes
+        return not chosen or case.dtype_of(DECLARATIONS[case.op].dtype_parameter) in chosen
 
     def _finding(
         self, result: CheckResult, case: OpCase, provider: Provider, also: tuple[AlsoOn, ...]

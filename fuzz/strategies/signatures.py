@@ -103,16 +103,18 @@ def _covering(op: str) -> tuple[tuple[tuple[str, Plain], ...], ...]:
         # The width alternates with the slot, so pairs with it count as well.
         odd = ("odd", bool(slot % PER_DTYPE))
         # A narrower weight's rounding, which stock Inductor may skip, leaves fp32 outputs
-        # undecided: one of float32's signatures is given everything, in one dtype.
-        whole = slot == FLOATS.index("float32") * PER_DTYPE
-        allowed = [row for row in rows if not whole or _is_whole(row)]
+        # undecided: one of float32's signatures is the plain call, every tensor given and of one
+        # dtype, every optional size left out, which no provider's ``supports_args`` declines.
+        plain = slot == FLOATS.index("float32") * PER_DTYPE
+        allowed = [row for row in rows if not plain or _is_plain(row)]
         table[slot] = max(allowed, key=lambda row: len(_pairs((*row, odd)) - seen))
         seen |= _pairs((*table[slot], odd))
     return tuple(table[slot] for slot in slots)
 
 
-def _is_whole(row: tuple[tuple[str, Plain], ...]) -> bool:
-    return all(value != "other" and not (value is False and "present " in n) for n, value in row)
+def _is_plain(row: tuple[tuple[str, Plain], ...]) -> bool:
+    absent = any(value is False and name.startswith("present ") for name, value in row)
+    return not absent and all(value not in ("other", "drawn") for _name, value in row)
 
 
 def _pairs(row: tuple[tuple[str, Plain], ...]) -> set[tuple[object, ...]]:

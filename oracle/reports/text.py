@@ -74,6 +74,10 @@ class TextReport:
             f"{_count(event.workers, 'worker')}",
             highlight=False,
         )
+        for provider in event.interpreted:
+            self._console.print(
+                f"{provider}: in Triton's interpreter, no GPU code is compiled", highlight=False
+            )
         self._task = self._progress.add_task("checking", total=event.planned_cases, wrong="")
         self._progress.start()
 
@@ -179,6 +183,10 @@ def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
     lines.append(f"  see it again: irverify replay {finding.fingerprint}")
     lines.append(f"  by itself:    python {escape(path)}/script.py")
+    if finding.source is not None:
+        # Both of these run the copy of the file that the finding keeps.
+        again = f"irverify replay {finding.fingerprint} --import {escape(finding.source.name)}"
+        lines.append(f"  after a fix:  {again}")
     return lines
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from oracle.errors import UsageError
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
@@ -23,7 +26,7 @@ from .torch_memory import (
     observe_outputs,
     shared_positions,
 )
-from .user_code import import_user_code
+from .user_code import import_user_code, is_user_code
 
 
 class IrSubject:
@@ -36,10 +39,14 @@ class IrSubject:
 
         from ir import kernels
 
+        if options.device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(f"device {options.device!r}: torch sees no CUDA device; accepted: cpu")
         # One worker is one core: more threads would only fight over it.
         torch.set_num_threads(1)
         # Inductor warns of inputs of two narrow dtypes, which are driven on purpose.
         warnings.filterwarnings("ignore", module=r"torch\._inductor")
+        # NumPy warns of infinities inside Triton's interpreter; on a GPU they are ordinary values.
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"triton\.runtime")
         self._device = options.device
         self._kernels = kernels.load()
         self._sources: dict[tuple[str, str], str] = {}
@@ -169,7 +176,15 @@ def _run(
 def raised(error: BaseException) -> Raised:
     """An exception as data."""
     bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
-    return Raised(type(error).__name__, bases, str(error))
+    return Raised(type(error).__name__, bases, str(error) + _raised_at(error))
+
+
+def _raised_at(error: BaseException) -> str:
+    """The last frame of a user's own file, as `` (file.py:13 in helper)``; empty without one."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if is_user_code(frame.filename):
+            return f" ({Path(frame.filename).name}:{frame.lineno} in {frame.name})"
+    return ""
 
 
 def _fake_run(op: Any, case: OpCase, memory: Memory) -> Any:
