@@ -127,6 +127,43 @@ def ids_of(grid: Grid, units: Ids, *, first: int, pieces: int) -> Ids:
     return (starts[:, None] + within).ravel()
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a part of a layer starts, and the bounds of the tensor that it lies on."""
+
+    start: int
+    low: int
+    high: int
+
+
+def block_rows(
+    spans: Sequence[Span],
+    offsets: Sequence[int],
+    grid: Grid,
+    *,
+    length: int,
+    device: int,
+    what: str,
+) -> Rows:
+    """The rows of equally long pieces at the same `offsets` in every span, for a grid of units.
+
+    Ordered by span, offset and inner row, so that ids follow `ids_of`. Raises `DescriptorError`.
+    """
+    last = max(offsets) + max(grid.inner)
+    ends = [
+        (span.start + offset, length, device, grid.stride, grid.count)
+        for span in spans
+        for offset in (min(offsets) + min(grid.inner), last)
+    ]
+    check_rows(ends, [(s.low, s.high) for s in spans for _ in (0, 1)], what=what)
+    rows = np.empty((len(spans), len(offsets), len(grid.inner), 5), dtype=np.uint64)
+    starts = np.array([span.start for span in spans], dtype=np.uint64)
+    within = np.add.outer(np.array(offsets, dtype=np.uint64), np.array(grid.inner, dtype=np.uint64))
+    rows[..., 0] = np.add.outer(starts, within)
+    rows[..., 1:] = (length, device, grid.stride, grid.count)
+    return rows.reshape(-1, 5)
+
+
 def pack(rows: Sequence[Row]) -> Rows:
     """Rows as an (N, 5) uint64 array."""
     return np.array(rows, dtype=np.uint64).reshape(-1, 5)

@@ -12,54 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .channel import Channel, ChannelBuilder
 from .compatibility import check_bases, check_engines
-from .descriptors import (
-    Axis,
-    Grid,
-    Ids,
-    Piece,
-    Row,
-    Rows,
-    check_rows,
-    ids_of,
-    pack,
-    pieces_of,
-    unit_grid,
-)
-from .geometry import EngineGeometry, Layout, Worker, held
-from .groups import CacheGroup, Part
-from .mapping import Source, TpMapping, stages_share, tp_mapping
+from .descriptors import Ids, ids_of
+from .geometry import EngineGeometry, Worker
+from .mapping import TpMapping, stages_share, tp_mapping
 from .request import TransferRequest, pair_units
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRows:
-    """Where the rows of one group begin in a channel's lists, and how its units spread over them.
-
-    `pieces` counts the pieces of all layers and parts; the first id on each side is that of unit 0
-    of the first piece.
-    """
-
-    group: int
-    pieces: int
-    consumer_first: int
-    producer_first: int
-    consumer_grid: Grid
-    producer_grid: Grid
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Channel:
-    """All that one consumer rank reads from one producer rank.
-
-    `consumer_rows` and `producer_rows` are (N, 5) uint64 arrays of (address, length, device,
-    stride, count).
-    """
-
-    source: Worker
-    consumer_rows: Rows
-    producer_rows: Rows
-    groups: tuple[GroupRows, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -169,7 +127,7 @@ def plan_transfer(
     for source in facing:
         bases = producer_bases[source]
         check_bases(producer, source, bases)
-        builder = _ChannelBuilder(
+        builder = ChannelBuilder(
             producer=producer,
             consumer=consumer,
             worker=worker,
@@ -183,137 +141,3 @@ def plan_transfer(
         if channel is not None:
             channels.append(channel)
     return EngineTransferPlan(producer, consumer, worker, mapping, tuple(channels), facing)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ChannelBuilder:
-    producer: EngineGeometry
-    consumer: EngineGeometry
-    worker: Worker
-    source: Worker
-    consumer_bases: Sequence[int]
-    producer_bases: Sequence[int]
-    consumer_device: int
-    producer_device: int
-
-    def build(self, mapping: TpMapping) -> Channel | None:
-        groups: list[GroupRows] = []
-        rows: tuple[list[Row], list[Row]] = ([], [])
-        bounds: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
-        firsts = [0, 0]
-        for g, group in enumerate(self.producer.model.groups):
-            layers = self._shared_layers(group)
-            reads = [
-                (p, source)
-                for p, sources in enumerate(mapping.sources[g])
-                for source in sources
-                if source.rank == self.source.rank
-            ]
-            if not layers or not reads:
-                continue
-            # Pieces of a group share one grid unless the padding or the lengths of their tensors
-            # differ; rows are batched so that one broadcast covers each batch.
-            batches: dict[tuple[Grid, Grid], list[tuple[int, int, tuple[Piece, ...]]]] = {}
-            for layer in layers:
-                for p, read in reads:
-                    part = group.parts[p]
-                    found = (layer, p, self._pieces(part, group, read))
-                    batches.setdefault(self._grids(g, group, layer, p), []).append(found)
-            for grids, batch in batches.items():
-                for layer, p, pieces in batch:
-                    for piece in pieces:
-                        self._append(rows, bounds, grids, (g, layer, p), piece)
-                count = sum(len(pieces) for _, _, pieces in batch)
-                groups.append(GroupRows(g, count, firsts[0], firsts[1], *grids))
-                for side in (0, 1):
-                    firsts[side] += count * grids[side].blocks_per_piece
-        if not groups:
-            return None
-        check_rows(rows[0], bounds[0], what=f"consumer {self.consumer.engine_id!r} {self.worker}")
-        check_rows(rows[1], bounds[1], what=f"producer {self.producer.engine_id!r} {self.source}")
-        return Channel(self.source, pack(rows[0]), pack(rows[1]), tuple(groups))
-
-    def _shared_layers(self, group: CacheGroup) -> tuple[int, ...]:
-        theirs = set(self.producer.layers_of(self.source.stage, group))
-        ours = self.consumer.layers_of(self.worker.stage, group)
-        return tuple(layer for layer in ours if layer in theirs)
-
-    def _grids(self, g: int, group: CacheGroup, layer: int, p: int) -> tuple[Grid, Grid]:
-        unit = min(self.producer.kernel_tokens, self.consumer.kernel_tokens)
-        return (
-            _grid(self.consumer, self.worker.stage, group, (g, layer, p), unit),
-            _grid(self.producer, self.source.stage, group, (g, layer, p), unit),
-        )
-
-    def _append(
-        self,
-        rows: tuple[list[Row], list[Row]],
-        bounds: tuple[list[tuple[int, int]], list[tuple[int, int]]],
-        grids: tuple[Grid, Grid],
-        where: tuple[int, int, int],
-        piece: Piece,
-    ) -> None:
-        g, layer, p = where
-        sides = (
-            (self.consumer, self.worker.stage, self.consumer_bases, self.consumer_device),
-            (self.producer, self.source.stage, self.producer_bases, self.producer_device),
-        )
-        for side, (engine, stage, bases, device) in enumerate(sides):
-            place = engine.places(stage, g, layer)[p]
-            base = bases[place.tensor]
-            size = engine.page_strides(stage)[place.tensor] * engine.num_blocks
-            offset = place.offset + (piece.target, piece.source)[side]
-            grid = grids[side]
-            for inner in grid.inner:
-                rows[side].append(
-                    (base + offset + inner, piece.length, device, grid.stride, grid.count)
-                )
-                bounds[side].append((base, base + size))
-
-    def _pieces(self, part: Part, group: CacheGroup, read: Source) -> tuple[Piece, ...]:
-        """Contiguous runs of one unit of a part, as offsets into its block on both sides."""
-        if group.kind.is_state:
-            return pieces_of(
-                part.unit_bytes * read.count,
-                (),
-                source=read.take * part.unit_bytes,
-                target=read.put * part.unit_bytes,
-            )
-        source_head, source_token = _steps(self.producer, part)
-        target_head, target_token = _steps(self.consumer, part)
-        unit = min(self.producer.kernel_tokens, self.consumer.kernel_tokens)
-        return pieces_of(
-            part.unit_bytes,
-            (
-                Axis(read.count, source_head, target_head),
-                Axis(unit, source_token, target_token),
-            ),
-            source=read.take * source_head,
-            target=read.put * target_head,
-        )
-
-
-def _steps(engine: EngineGeometry, part: Part) -> tuple[int, int]:
-    """Bytes from head to head and from token to token inside a kernel block."""
-    if engine.layout is Layout.HND:
-        return engine.kernel_tokens * part.unit_bytes, part.unit_bytes
-    return part.unit_bytes, held(part, engine.tp) * part.unit_bytes
-
-
-def _grid(
-    engine: EngineGeometry, stage: int, group: CacheGroup, where: tuple[int, int, int], unit: int
-) -> Grid:
-    g, layer, p = where
-    place = engine.places(stage, g, layer)[p]
-    stride = engine.page_strides(stage)[place.tensor]
-    if group.kind.is_state:
-        return Grid(engine.num_blocks, 1, (0,), stride)
-    _, token = _steps(engine, group.parts[p])
-    return unit_grid(
-        pages=engine.num_blocks,
-        page_stride=stride,
-        kernels=engine.grain_per_page,
-        kernel_stride=place.kernel_stride,
-        subs=engine.kernel_tokens // unit,
-        sub_stride=token * unit,
-    )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ir.transfer import EngineGeometry, EngineTransferPlan, TransferRequest
+from ir.transfer import channel as channel_module
 from ir.transfer import mapping as mapping_module
 from ir.transfer import plan as planning
 from ir.transfer import request as request_module
@@ -250,20 +251,20 @@ def _keys_and_values_confused(patch: Patch) -> None:
 
 def _half_a_block_is_half_the_heads(patch: Patch) -> None:
     """Where K and V share a block, heads are looked for in steps of the whole of it."""
-    steps = planning._steps
+    steps = channel_module._steps
 
     def doubled(engine, part):
         head, token = steps(engine, part)
         return (2 * head, token) if engine.placement.name == "BLOCKS_FIRST" else (head, token)
 
-    patch.setattr(planning, "_steps", doubled)
+    patch.setattr(channel_module, "_steps", doubled)
 
 
 def _layouts_ignored(patch: Patch) -> None:
     def steps(engine, part):
         return engine.kernel_tokens * part.unit_bytes, part.unit_bytes
 
-    patch.setattr(planning, "_steps", steps)
+    patch.setattr(channel_module, "_steps", steps)
 
 
 def _full_hit_sends_nothing(patch: Patch) -> None:
