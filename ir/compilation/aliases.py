@@ -1,0 +1,275 @@
+"""Which nodes of a graph share memory, and when that memory is read and written.
+
+One pass over the graph. A group stands for one storage: nodes join it as the schemas of ops say,
+and as storages of fake values say where no schema does (inputs, outputs of custom ops). Byte
+ranges within a group are looked at only where somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any, Union
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+
+from ir.compilation.effects import Effect, arguments_at, effect, scalars_only
+from ir.compilation.graphs import flat_tensors
+
+Held = Union["Group", tuple["Group | None", ...], None]
+_clone = torch.ops.aten.clone.default
+
+
+class Group:
+    """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
+
+    `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
+    """
+
+    __slots__ = (
+        "by_offset", "donated", "first", "is_input", "last_read", "members", "outputs", "parent",
+        "shift", "unknown", "writes",
+    )  # fmt: skip
+
+    def __init__(self, first: fx.Node | None) -> None:
+        self.first = first
+        self.last_read = -1
+        self.writes: list[int] = []
+        self.is_input = False
+        self.donated = False
+        self.outputs = 0
+        self.members = 0
+        self.parent: Group | None = None
+        self.shift = 0
+        self.unknown = False
+        self.by_offset = False
+
+
+def root(group: Group) -> Group:
+    while group.parent is not None:
+        group = group.parent
+    return group
+
+
+def total_shift(group: Group) -> int:
+    """How many bytes into its root's storage a merged group begins."""
+    shift = 0
+    while group.parent is not None:
+        shift += group.shift
+        group = group.parent
+    return shift
+
+
+def merge(group: Group, into: Group, *, shift: int = 0) -> None:
+    """Let two roots be one storage."""
+    if group is into:
+        return
+    group.parent, group.shift = into, shift
+    into.last_read = max(into.last_read, group.last_read)
+    if into.writes and group.writes and group.writes[0] < into.writes[-1]:
+        into.writes = sorted({*into.writes, *group.writes})
+    else:
+        into.writes += group.writes
+    into.outputs += group.outputs
+    into.members += group.members
+    into.is_input |= group.is_input
+    into.unknown |= group.unknown
+    into.by_offset |= group.by_offset
+
+
+class Aliases:
+    """The groups of every node, and the accesses to them.
+
+    `held`: a node's group, or one for each element of a tuple. `input_writes`: positions of
+    writes to inputs that were not donated, any two of which may be one tensor at run time.
+    `clones`: (position, node) of each clone. `order`: the nodes by position.
+    """
+
+    def __init__(self, graph: fx.Graph, donated: Collection[int] = ()) -> None:
+        # Positions stay what they are when nodes are erased.
+        self.order = list(graph.nodes)
+        self.held: dict[fx.Node, Held] = {}
+        self.clones: list[tuple[int, fx.Node]] = []
+        self.input_writes: list[int] = []
+        self._donated = donated
+        self._by_storage: dict[int, Group] = {}
+        self._inputs = 0
+        held = self.held
+        for i, node in enumerate(self.order):
+            if node.op == "call_function":
+                does = effect(node.target)
+                if does.kind == "fresh":
+                    for used in node._input_nodes:
+                        group = held.get(used)
+                        if type(group) is Group:
+                            while group.parent is not None:
+                                group = group.parent
+                            group.last_read = i
+                        elif group is not None:
+                            self._read(i, group)
+                    held[node] = Group(node)
+                    if node.target is _clone:
+                        self.clones.append((i, node))
+                    continue
+                self._call(i, node, does)
+            elif node.op == "placeholder" or node.op == "get_attr":
+                held[node] = self._input(node)
+            elif node.op == "output":
+                self._output(i, node)
+            else:
+                self._opaque(i, node)
+
+    def _input(self, node: fx.Node) -> Held:
+        value = node.meta.get("val")
+        donated = False
+        if node.op == "placeholder":
+            donated = self._inputs in self._donated
+            self._inputs += 1
+        if value is not None and not isinstance(value, torch.Tensor):
+            return None
+        group = Group(node)
+        if value is not None and value.layout is torch.strided:
+            address = value.untyped_storage()._cdata
+            known = self._by_storage.setdefault(address, group)
+            if known is not group:
+                known.donated = known.donated and donated
+                known.members += 1
+                return known
+        group.is_input = True
+        group.donated = donated
+        return group
+
+    def _output(self, i: int, node: fx.Node) -> None:
+        def use(used: fx.Node) -> fx.Node:
+            for group in groups_of(self.held.get(used)):
+                group.last_read = i
+                group.outputs += 1
+            return used
+
+        fx.map_arg(node.args, use)
+
+    def _read(self, i: int, held: Held) -> None:
+        for group in groups_of(held):
+            group.last_read = i
+
+    def _write(self, i: int, held: Held) -> None:
+        for group in groups_of(held):
+            if not group.writes or group.writes[-1] != i:
+                group.writes.append(i)
+            if group.is_input and not group.donated and self.input_writes[-1:] != [i]:
+                self.input_writes.append(i)
+
+    def _call(self, i: int, node: fx.Node, does: Effect) -> None:
+        held = self.held
+        if does.kind == "item":
+            self._item(i, node)
+            return
+        if does.kind == "opaque":
+            if not scalars_only(node):
+                self._opaque(i, node)
+            return
+        if not does.view:
+            for used in node._input_nodes:
+                self._read(i, held.get(used))
+        for used in arguments_at(node, does.writes):
+            self._write(i, held.get(used))
+        if does.by_offset or does.replaces_storage:
+            for used in node._input_nodes:
+                for group in groups_of(held.get(used)):
+                    group.by_offset = True
+                    group.unknown |= does.replaces_storage
+        if does.kind == "reads":
+            held[node] = self._by_value(node)
+            return
+        groups: list[Group | None] = []
+        for k, places in enumerate(does.returns):
+            if not places:
+                groups.append(self._declared_new(node, k, len(does.returns)))
+                continue
+            found = [g for a in arguments_at(node, places) for g in groups_of(held.get(a))]
+            groups.append(self._join(found, node))
+        held[node] = groups[0] if len(groups) == 1 else tuple(groups)
+
+    def _join(self, groups: list[Group], node: fx.Node) -> Group:
+        if not groups:
+            return Group(node)
+        first = root(groups[0])
+        for other in groups[1:]:
+            other = root(other)
+            if other is not first:
+                # Which bytes coincide is not known.
+                first.unknown = True
+                merge(other, first)
+        first.members += 1
+        return first
+
+    def _declared_new(self, node: fx.Node, k: int, count: int) -> Any:
+        """The group of an output that the schema calls new, but a custom op may alias."""
+        value = node.meta.get("val")
+        if value is None and "val" not in node.meta and isinstance(node.target, OpOverload):
+            return Group(node)
+        if count > 1 and isinstance(value, list | tuple):
+            value = value[k]
+        return self._of_value(node, value)
+
+    def _by_value(self, node: fx.Node) -> Held:
+        if "val" not in node.meta:
+            self._opaque(-1, node)
+            return self.held.get(node)
+        return self._of_value(node, node.meta["val"])
+
+    def _of_value(self, node: fx.Node, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return tuple(self._of_value(node, v) for v in value)
+        if not isinstance(value, torch.Tensor):
+            return None
+        address = value.untyped_storage()._cdata
+        for used in node._input_nodes:
+            tensors = flat_tensors(used.meta.get("val"))
+            if any(t.untyped_storage()._cdata == address for t in tensors):
+                return self._join(list(groups_of(self.held.get(used))), node)
+        known = self._by_storage.get(address)
+        if known is None:
+            known = self._by_storage[address] = Group(None)
+        return root(known)
+
+    def _item(self, i: int, node: fx.Node) -> None:
+        source, index = node.args[0], node.args[1]
+        held = self.held.get(source) if isinstance(source, fx.Node) else None
+        if isinstance(held, tuple):
+            if not isinstance(index, int):
+                self._opaque(i, node)
+                return
+            group = held[index]
+            if group is not None and group.first is None:
+                group.first = node
+            elif group is not None:
+                root(group).members += 1
+            self.held[node] = group
+        elif held is not None and not isinstance(
+            source.meta.get("val") if isinstance(source, fx.Node) else None, list | tuple
+        ):
+            self._opaque(i, node)
+        elif held is not None:
+            root(held).members += 1
+            self.held[node] = held
+
+    def _opaque(self, i: int, node: fx.Node) -> None:
+        """Anything may happen to the arguments, and the result may lie in any of them."""
+        groups = [g for used in node._input_nodes for g in groups_of(self.held.get(used))]
+        for group in groups:
+            group.last_read = max(group.last_read, i)
+            group.unknown = True
+            self._write(i, group)
+        if groups:
+            self.held[node] = self._join(groups, node)
+
+
+def groups_of(held: Any) -> Iterable[Group]:
+    """The roots of everything that a node holds."""
+    if held is None:
+        return ()
+    if type(held) is Group:
+        return (root(held),)
+    return [g for h in held for g in groups_of(h)]

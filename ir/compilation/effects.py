@@ -1,0 +1,128 @@
+"""What a call does to its arguments, by the schema of its target."""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
+
+Kind = Literal["fresh", "schema", "reads", "item", "opaque"]
+Place = int | str
+"""An argument: its position, or the name by which a keyword gives it."""
+
+_READING = {"auto_functionalized", "auto_functionalized_v2", "triton_kernel_wrapper_functional"}
+_BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
+              "aten::as_strided_scatter", "aten::sym_storage_offset"}  # fmt: skip
+_REPLACES_STORAGE = {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::swap_",
+                     "inductor::resize_storage_bytes_", "fsdp::copy_"}  # fmt: skip
+_SCALAR_MODULES = {operator.__name__, "_operator", math.__name__, "torch", "builtins",
+                   "torch.fx.experimental.sym_node"}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """`fresh`: reads its arguments, returns new tensors. `schema`: as the fields tell. `reads`:
+    a higher-order op that writes nothing. `item`: takes one of a tuple. `opaque`: anything.
+
+    writes: arguments written, a list of tensors in any element. returns: for each output, the
+    arguments whose storage it may lie in. view: reads no element. by_offset: reads places of the
+    storage by number. replaces_storage: the tensor's memory is another one afterwards.
+    """
+
+    kind: Kind
+    writes: tuple[Place, ...] = ()
+    returns: tuple[tuple[Place, ...], ...] = ()
+    view: bool = False
+    by_offset: bool = False
+    replaces_storage: bool = False
+
+
+_OPAQUE = Effect(kind="opaque")
+
+
+@functools.cache
+def effect(target: Any) -> Effect:
+    """The effect of calling `target`; opaque where nothing is known of it."""
+    if target is operator.getitem:
+        return Effect(kind="item")
+    if isinstance(target, OpOverload):
+        return _of_schema(target)
+    if isinstance(target, HigherOrderOperator):
+        return Effect(kind="reads") if target.name() in _READING else _OPAQUE
+    return _OPAQUE
+
+
+def scalars_only(node: fx.Node) -> bool:
+    """Whether a node is plain arithmetic on sizes: a function of Python, no tensor in or out."""
+    module = getattr(node.target, "__module__", None)
+    return (
+        module in _SCALAR_MODULES
+        and "val" in node.meta
+        and not isinstance(node.meta["val"], torch.Tensor | list | tuple)
+    )
+
+
+def _of_schema(target: OpOverload) -> Effect:
+    schema = target._schema
+    name = schema.name
+    places: list[tuple[Place, ...]] = []
+    sets: list[set[str]] = []
+    writes: list[Place] = []
+    for i, argument in enumerate(schema.arguments):
+        info = argument.alias_info
+        if info is None:
+            continue
+        # A positional argument may come by keyword as well.
+        both: tuple[Place, ...] = (argument.name,) if argument.kwarg_only else (i, argument.name)
+        places.append(both)
+        sets.append(set(info.before_set) | set(info.after_set))
+        if info.is_write:
+            writes += both
+    returns: list[tuple[Place, ...]] = []
+    for value in schema.returns:
+        info = value.alias_info
+        names = set() if info is None else set(info.before_set) | set(info.after_set)
+        found = [p for p, s in zip(places, sets, strict=True) if s & names or "*" in s & names]
+        returns.append(tuple(q for p in found for q in p))
+    by_offset = name in _BY_OFFSET
+    if not writes and not any(returns):
+        fresh = target.namespace in ("aten", "prims") and len(returns) == 1 and not by_offset
+        # A list of tensors holds several storages.
+        fresh = fresh and str(schema.returns[0].type) == "Tensor"
+        view = name.startswith("aten::sym_")
+        if fresh:
+            return Effect(kind="fresh")
+        return Effect(kind="schema", returns=tuple(returns), by_offset=by_offset, view=view)
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(
+        target.name(), "CompositeImplicitAutograd"
+    )
+    return Effect(
+        kind="schema",
+        writes=tuple(writes),
+        returns=tuple(returns),
+        # `reshape` and its like return a copy where no view does.
+        view=not writes and all(returns) and target.namespace == "aten" and not composite,
+        by_offset=by_offset,
+        replaces_storage=name in _REPLACES_STORAGE,
+    )
+
+
+def arguments_at(node: fx.Node, places: tuple[Place, ...]) -> list[fx.Node]:
+    """The nodes given at these places, those in lists too."""
+    found: list[fx.Node] = []
+    for place in places:
+        if isinstance(place, str):
+            value = node.kwargs.get(place)
+        else:
+            value = node.args[place] if place < len(node.args) else None
+        if isinstance(value, fx.Node):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found += [v for v in value if isinstance(v, fx.Node)]
+    return found

@@ -1,0 +1,390 @@
+"""Clones go where nobody can tell, and stay, with the reason, where somebody could."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx
+
+from ir.compilation.clones import eliminate_clones
+
+aten = torch.ops.aten
+
+
+def x_of() -> Tensor:
+    return torch.arange(8.0).view(2, 4)
+
+
+def tensors(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else list(value)
+
+
+def observe(f: Callable[..., Any], *args: Tensor) -> tuple[Any, ...]:
+    """Outputs, strides and offsets, arguments after the call, and who shares memory."""
+    outputs = tensors(f(*args))
+    storages = [t.untyped_storage().data_ptr() for t in (*outputs, *args)]
+    return (
+        [t.tolist() for t in outputs],
+        [(t.stride(), t.storage_offset()) for t in outputs],
+        [t.tolist() for t in args],
+        [storages.index(s) for s in storages],
+    )
+
+
+def check(
+    traced: Any, run: Any, f: Callable[..., Any], *args: Tensor, donated: tuple[int, ...] = ()
+) -> Any:
+    graph = traced(f, *args)
+    want = observe(f, *[a.clone() for a in args])
+    done = eliminate_clones(graph.graph, donated=donated)
+    got = observe(lambda *a: run(graph, *a), *[a.clone() for a in args])
+    if donated:
+        assert got[0] == want[0]
+    else:
+        assert got == want
+    return done
+
+
+def input_clone_written_through_a_view(x: Tensor) -> Any:
+    c = x.clone()
+    c.view(-1).add_(1)
+    return x + c
+
+
+def input_written_after_its_clone(x: Tensor) -> Any:
+    c = x.clone()
+    x.add_(1)
+    return c * 2
+
+
+def input_written_through_a_view_after_its_clone(x: Tensor) -> Any:
+    c = x.clone()
+    x[0].add_(1)
+    return c * 2
+
+
+def view_of_the_original_read_later(x: Tensor) -> Any:
+    v = x.view(-1)
+    c = x.clone()
+    c.add_(1)
+    return v * 2, c
+
+
+def clone_written_by_out(x: Tensor) -> Any:
+    c = x.clone()
+    torch.add(x, 1, out=c)
+    return x, c * 1
+
+
+def view_of_an_input_clone_written(x: Tensor) -> Any:
+    c = x.clone()
+    c[0].add_(1)
+    return c * 1
+
+
+def view_of_a_temporary_read_later(x: Tensor) -> Any:
+    y = x * 2
+    v = y.view(-1)
+    c = y.clone()
+    c.add_(1)
+    return v + c.view(-1)
+
+
+def temporary_clone_written_by_out(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    torch.add(y, 1, out=c)
+    return y + c
+
+
+def temporary_written_through_a_view(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    y[0].add_(1)
+    return c * y
+
+
+def list_argument_written(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    aten._foreach_add_.Scalar([c], 1.0)
+    return y + c
+
+
+def original_in_a_list_written(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    aten._foreach_add_.Scalar([y], 1.0)
+    return y + c
+
+
+def both_given_to_one_call(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(y)
+    return c * 1
+
+
+def input_returned(x: Tensor) -> Any:
+    return x.clone()
+
+
+def view_of_an_input_clone_returned(x: Tensor) -> Any:
+    return x.clone().view(-1)
+
+
+def two_outputs(x: Tensor) -> Any:
+    y = x * 2
+    return y, y.clone()
+
+
+def two_clones_returned(x: Tensor) -> Any:
+    y = x * 2
+    return y.clone(), y.clone()
+
+
+def row_returned(x: Tensor) -> Any:
+    return (x * 2)[1:].clone()
+
+
+def layout_changed(x: Tensor) -> Any:
+    return (x * 2).t().clone(memory_format=torch.contiguous_format) * 1
+
+
+def places_by_number(x: Tensor) -> Any:
+    c = (x * 2)[1:].clone()
+    return c.as_strided((2,), (1,), 0) + 1
+
+
+def item_of_a_split_written(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    a, b = c.split(2, dim=1)
+    a.add_(1)
+    return b * y[:, 2:] + a * y[:, :2]
+
+
+def higher_order_write(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    z = torch.cond(x.sum() > 0, lambda a: a + 1, lambda a: a - 1, (c,))
+    return z + y
+
+
+KEPT = [
+    (input_clone_written_through_a_view, "input-written"),
+    (input_written_after_its_clone, "original-written-before-use"),
+    (input_written_through_a_view_after_its_clone, "original-written-before-use"),
+    (view_of_the_original_read_later, "output-aliases-input"),
+    (clone_written_by_out, "input-written"),
+    (view_of_an_input_clone_written, "input-written"),
+    (view_of_a_temporary_read_later, "original-used-after-write"),
+    (temporary_clone_written_by_out, "original-used-after-write"),
+    (temporary_written_through_a_view, "original-written-before-use"),
+    (list_argument_written, "original-used-after-write"),
+    (original_in_a_list_written, "original-written-before-use"),
+    (both_given_to_one_call, "original-used-after-write"),
+    (input_returned, "output-aliases-input"),
+    (view_of_an_input_clone_returned, "output-aliases-input"),
+    (two_outputs, "outputs-alias"),
+    (row_returned, "output-offset"),
+    (layout_changed, "layout"),
+    (places_by_number, "places-by-number"),
+    (item_of_a_split_written, "original-used-after-write"),
+    (higher_order_write, "unknown-access"),
+]
+
+
+@pytest.mark.parametrize(("f", "reason"), [pytest.param(f, r, id=f.__name__) for f, r in KEPT])
+def test_a_clone_that_somebody_could_tell_is_kept(traced, run, f, reason: str):
+    done = check(traced, run, f, x_of())
+    assert done.removed == ()
+    assert [k.reason for k in done.kept] == [reason]
+
+
+def written_and_original_dead(x: Tensor) -> Any:
+    c = (x * 2).clone()
+    c.add_(1)
+    return c * 3
+
+
+def chain_with_views(x: Tensor) -> Any:
+    d = (x * 2).clone().clone()
+    d[0].add_(1)
+    return d.view(-1) * 3
+
+
+def disjoint_rows(x: Tensor) -> Any:
+    y = x * 2
+    a = y[0].clone()
+    a.add_(1)
+    b = y[1].clone()
+    b.mul_(3)
+    return a * b
+
+
+def row_with_a_view(x: Tensor) -> Any:
+    w = (x * 2)[1:].clone().view(-1)
+    w.add_(1)
+    return w + 2
+
+
+def input_only_read(x: Tensor) -> Any:
+    return x.clone() + 1
+
+
+def original_written_before(x: Tensor) -> Any:
+    y = x * 2
+    y.add_(1)
+    return y.clone() * 2
+
+
+def temporary_returned(x: Tensor) -> Any:
+    return (x * 2).clone()
+
+
+def dead(x: Tensor) -> Any:
+    x.clone().clone()
+    return x + 1
+
+
+REMOVED = [
+    (written_and_original_dead, 1),
+    (chain_with_views, 2),
+    (disjoint_rows, 2),
+    (row_with_a_view, 1),
+    (input_only_read, 1),
+    (original_written_before, 1),
+    (temporary_returned, 1),
+    (dead, 2),
+]
+
+
+@pytest.mark.parametrize(("f", "count"), [pytest.param(f, n, id=f.__name__) for f, n in REMOVED])
+def test_a_clone_that_nobody_can_tell_goes(traced, run, f, count: int):
+    done = check(traced, run, f, x_of())
+    assert (len(done.removed), done.kept) == (count, ())
+
+
+def test_one_of_two_returned_clones_goes(traced, run):
+    done = check(traced, run, two_clones_returned, x_of())
+    assert (len(done.removed), [k.reason for k in done.kept]) == (1, ["outputs-alias"])
+
+
+def test_the_clone_of_a_donated_input_goes_once(traced, run):
+    assert check(traced, run, view_of_an_input_clone_written, x_of(), donated=(0,)).kept == ()
+
+    def returned_twice(x: Tensor) -> Any:
+        a = x.clone()
+        return a, x.clone()
+
+    done = check(traced, run, returned_twice, x_of(), donated=(0,))
+    assert (len(done.removed), [k.reason for k in done.kept]) == (1, ["outputs-alias"])
+
+
+def test_another_input_that_is_written_may_be_the_same_tensor(traced, run):
+    def f(x: Tensor, y: Tensor) -> Any:
+        c = x.clone()
+        y.add_(1)
+        return c * 2
+
+    graph = traced(f, x_of(), x_of())
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["an-input-is-written"]
+    x, both = x_of(), x_of()
+    assert torch.equal(run(graph, both, both), x * 2)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_missing_metadata_keeps_a_clone(traced, which: int):
+    graph = traced(written_and_original_dead, x_of())
+    nodes = [n for n in graph.graph.nodes if n.op == "call_function"]
+    del nodes[which].meta["val"]
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["missing-metadata"]
+
+
+def test_an_unknown_function_keeps_a_clone(traced):
+    graph = traced(written_and_original_dead, x_of())
+    clone = next(n for n in graph.graph.nodes if n.target is aten.clone.default)
+    with graph.graph.inserting_after(clone):
+        graph.graph.call_function(print, (clone,))
+    assert [k.reason for k in eliminate_clones(graph.graph).kept] == ["unknown-access"]
+
+
+@pytest.mark.parametrize("f", [chain_with_views, row_with_a_view, disjoint_rows])
+def test_values_of_what_is_left_lie_where_it_lies(traced, f):
+    graph = traced(f, x_of())
+    eliminate_clones(graph.graph)
+    for node in graph.graph.nodes:
+        value = node.meta.get("val")
+        if node.op != "call_function":
+            continue
+        args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta["val"])
+        with value.fake_mode:
+            again = node.target(*args, **kwargs)
+        given = {a.untyped_storage()._cdata for a in args if isinstance(a, Tensor)}
+        here = value.untyped_storage()._cdata in given
+        assert here == (again.untyped_storage()._cdata in given)
+        assert value.storage_offset() == again.storage_offset()
+
+
+def test_symbolic_sizes_are_compared_without_a_guard(traced, run):
+    graph = traced(chain_with_views, x_of(), dynamic=True)
+    env = next(iter(graph.graph.nodes)).meta["val"].fake_mode.shape_env
+    before = len(env.guards)
+    done = eliminate_clones(graph.graph)
+    assert len(done.removed) == 2
+    assert len(env.guards) == before
+    x = torch.arange(15.0).view(5, 3)
+    assert torch.equal(run(graph, x), chain_with_views(x))
+
+
+def random_program(seed: int) -> Callable[..., Any]:
+    """Clones, views, writes and reads in an order that the seed decides."""
+
+    def f(x: Tensor, y: Tensor) -> Any:
+        pick = random.Random(seed).randrange
+
+        live = [x, y, x * 2]
+        for _ in range(9):
+            t = live[pick(len(live))]
+            kind = pick(9)
+            if kind <= 2:
+                live.append(t.clone())
+            elif kind == 3:
+                t.add_(1)
+            elif kind == 4 and t.dim() == 2:
+                live.append(t[pick(t.shape[0])])
+            elif kind == 5 and t.is_contiguous():
+                live.append(t.view(-1))
+            elif kind == 6:
+                live.append(t + 1)
+            elif kind == 7:
+                torch.mul(t, 2, out=t)
+            else:
+                t.copy_(t.clone() * 3)
+        chosen = [live[pick(len(live))] for _ in range(2)]
+        return tuple(t * 1 if pick(2) else t for t in chosen)
+
+    return f
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_random_programs_cannot_tell(traced, block: int):
+    removed = 0
+    for seed in range(block * 60, block * 60 + 60):
+        f = random_program(seed)
+        graph = traced(f, x_of(), x_of() + 9)
+        twin = traced(f, x_of(), x_of() + 9)
+        removed += len(eliminate_clones(graph.graph).removed)
+        for same in (False, True):
+            found = []
+            for program in (graph, twin):
+                x = x_of()
+                program.recompile()
+                found.append(observe(program, x, x if same else x_of() + 9))
+            assert found[0] == found[1], seed
+    assert removed > 40
