@@ -14,6 +14,7 @@ from .errors import (
 )
 from .geometry import EngineGeometry, Layout, Placement, Worker, blocks_per_state
 from .groups import CacheGroup, Kind, ModelCache, Part
+from .leases import ConsumerLeases, ProducerLeases
 from .mapping import TpMapping, notifications_per_producer, tp_mapping
 from .memory import Arena, MemoryTransport
 from .plan import EngineTransferPlan, Notification, plan_transfer
@@ -22,6 +23,7 @@ from .request import TransferRequest
 __all__ = [
     "Arena",
     "CacheGroup",
+    "ConsumerLeases",
     "DescriptorError",
     "EngineGeometry",
     "EngineTransferPlan",
@@ -34,6 +36,7 @@ __all__ = [
     "Notification",
     "Part",
     "Placement",
+    "ProducerLeases",
     "RequestError",
     "TpMapping",
     "TransferError",

@@ -4,8 +4,7 @@ from random import Random
 
 import pytest
 
-from ir.transfer import RequestError, Worker
-from ir.transfer.leases import ConsumerLeases, ProducerLeases
+from ir.transfer import ConsumerLeases, ProducerLeases, RequestError, Worker
 from reference.transfer.protocol import Event, consumer_awaits, producer_holds
 
 CONSUMERS = [("D", Worker(0, rank)) for rank in range(3)]
