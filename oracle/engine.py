@@ -154,6 +154,7 @@ class _Run:
             nothing_decided=nothing,
             thin=self._thin(),
             unreproduced=unreproduced,
+            unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
             histogram=self.histogram,
             seconds=time.monotonic() - began,

@@ -88,6 +88,8 @@ class Finished:
     nothing_decided: tuple[str, ...]
     thin: tuple[str, ...]
     unreproduced: tuple[str, ...]
+    unshrunk: tuple[str, ...]
+    """Disagreements beyond those that a run shrinks and writes."""
     skipped: tuple[str, ...]
     histogram: UlpHistogram
     seconds: float

@@ -27,7 +27,7 @@ EAGER_TRIES, COMPILED_TRIES, CRASH_TRIES = 600, 80, 25
 """Candidates tried per finding: a compiled one may cost a compilation, a crash a process."""
 HANGING_SECONDS = 120.0
 """Worker time that the shrinking of one call that does not end may cost."""
-REPORTED = 25
+REPORTED = 40
 """Groups that are shrunk and written; a run with more has one cause, not more."""
 
 Group = tuple[str, str, str, str, str, str, str]
@@ -54,6 +54,7 @@ class Disagreements:
     groups: dict[Group, dict[str, _Member]] = field(default_factory=dict)
     unknown: int = 0
     seen: set[str] = field(default_factory=set)
+    unshrunk: list[str] = field(default_factory=list)
 
     def note(self, result: CheckResult, case: OpCase) -> None:
         """Keep the smallest case of each group and route."""
@@ -80,6 +81,12 @@ class Disagreements:
             ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
             self.seen |= {m.result.fingerprint for m in routes.values()}
             if number >= REPORTED:
+                result = next(iter(routes.values())).result
+                verdict = result.verdict
+                self.unshrunk.append(
+                    f"{result.subject} {result.op} {result.provider}: {verdict.judge}: "
+                    f"{verdict.kind} {verdict.output}"
+                )
                 self.unknown += 1
                 continue
             first, *others = (routes[r] for r in ranked)

@@ -42,6 +42,9 @@ from .scripts.literal import (
     wrapped,
 )
 
+SCRIPTED = "ir"
+"""The subject whose findings have scripts: its own providers' and users'."""
+
 SECONDS = 120
 """How long a script waits for a child that may hang: as long as a run gives a case by default."""
 
@@ -86,7 +89,7 @@ def render(finding: Finding, expected: Expectation | None) -> str:
 
 def _check(finding: Finding, expected: Expectation | None) -> None:
     for what, given, accepted in (
-        ("subject", finding.subject, ("ir",)),
+        ("subject", finding.subject, (SCRIPTED,)),
         ("op", finding.op, tuple(DECLARATIONS)),
         ("judge", finding.judge, tuple(JUDGES)),
     ):

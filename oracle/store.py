@@ -26,7 +26,7 @@ from oracle.finding import (
     finding_from_json,
     finding_to_json,
 )
-from oracle.script import render
+from oracle.script import ScriptError, render
 from reference.expectation import Expectation
 
 DEFAULT_ROOT = Path(".irverify/findings")
@@ -67,8 +67,12 @@ class Store:
         files = {
             "finding.json": _json_text(finding_to_json(finding)),
             "case.json": _json_text(case_file_to_json(finding)),
-            "script.py": render(finding, expected),
         }
+        try:
+            files["script.py"] = render(finding, expected)
+        except ScriptError as error:
+            # A finding of a subject that no script can stand for is still one to keep and replay.
+            files["no-script.txt"] = f"{error}\n"
         self.root.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{finding.fingerprint}.new-", dir=self.root))
         try:

@@ -81,6 +81,7 @@ def event_to_json(event: Event) -> dict[str, Any] | None:
                 "nothing_decided": list(event.nothing_decided),
                 "thin": list(event.thin),
                 "unreproduced": list(event.unreproduced),
+                "unshrunk": list(event.unshrunk),
                 "skipped": list(event.skipped),
                 "seconds": round(event.seconds, 3),
                 "exit_code": event.exit_code,

@@ -13,6 +13,7 @@ from oracle.checking import UlpHistogram
 from oracle.events import CaseDone, Checked, Event, Finished, Found, Shrinking, Started
 from oracle.finding import Finding
 from oracle.reports.columns import table
+from oracle.script import SCRIPTED
 from reference.model import View
 
 LISTED = 12
@@ -97,6 +98,7 @@ class TextReport:
             ("skipped", event.skipped),
             ("nothing decided", event.nothing_decided),
             ("little decided", event.thin if self._whole else ()),
+            ("one more disagreement, not shrunk", event.unshrunk),
             ("known disagreement that no longer reproduces", event.unreproduced),
         ):
             _list(console, title, lines)
@@ -182,7 +184,8 @@ def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
     if finding.also_on:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
     lines.append(f"  see it again: irverify replay {finding.fingerprint}")
-    lines.append(f"  by itself:    python {escape(path)}/script.py")
+    if finding.subject == SCRIPTED:
+        lines.append(f"  by itself:    python {escape(path)}/script.py")
     if finding.source is not None:
         # Both of these run the copy of the file that the finding keeps.
         again = f"irverify replay {finding.fingerprint} --import {escape(finding.source.name)}"

@@ -35,14 +35,15 @@ def smaller(declaration: OpDeclaration, case: OpCase, binding: Binding) -> Itera
 
 
 def flatter(declaration: OpDeclaration, case: OpCase, binding: Binding) -> Iterator[OpCase]:
-    """Without a batch dimension of size 1, and with the declared shapes of fewer dimensions."""
+    """Without a batch dimension that says nothing, and with the shapes of fewer dimensions."""
     places = positions(case)
     axes_of = _axes(declaration, case, binding)
     for i, size in enumerate(binding.batch):
-        if size == 1:
+        # Of several sizes of 0 one is enough to keep a tensor empty.
+        if size == 1 or (size == 0 and binding.batch.count(0) > 1):
             dropped = {
-                name: np.squeeze(places[name], i) if axes_of[name][:1] == ("...",) else places[name]
-                for name in places
+                name: _without(place, i) if axes_of[name][:1] == ("...",) else place
+                for name, place in places.items()
             }
             yield from _rebuilt(case, dropped)
     for several in (declaration.activations, *((spec.name,) for spec in declaration.tensors)):
@@ -54,6 +55,10 @@ def flatter(declaration: OpDeclaration, case: OpCase, binding: Binding) -> Itera
                 if "..." not in fewest:
                     reshaped[name] = places[name].reshape(binding.shape(fewest))
         yield from _rebuilt(case, reshaped)
+
+
+def _without(place: np.ndarray, axis: int) -> np.ndarray:
+    return place.reshape(place.shape[:axis] + place.shape[axis + 1 :])
 
 
 def _specs(declaration: OpDeclaration, name: str) -> tuple[tuple[str, ...], ...]:

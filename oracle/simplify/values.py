@@ -17,6 +17,8 @@ _SINGLE = 64
 """Storages of at most this many elements are simplified element by element."""
 
 _PLAIN = (0.0, 1.0, 2.0, 0.5, 3.0, -1.0)
+_NEAR_ONE = tuple(1.0 + 2.0**-k for k in (1, 2, 3, 4, 5, 8))
+"""Where a rounding is at fault these are the plainest numbers that need digits."""
 
 
 def plainer_values(case: OpCase) -> Iterator[OpCase]:
@@ -84,7 +86,9 @@ def _targets(value: np.ndarray) -> list[float]:
         rounded = [np.rint(value), *(_fewer_bits(value, bits) for bits in (1, 2, 3, 5, 8, 12))]
         # Where only the digits matter, neither the sign nor the power of two need stay.
         rounded += [np.abs(2.0 * np.frexp(value)[0]), 2.0 * np.frexp(value)[0], np.abs(value)]
-    return list(dict.fromkeys([*_PLAIN, *(float(r[0]) for r in rounded if np.isfinite(r[0]))]))
+    return list(
+        dict.fromkeys([*_PLAIN, *_NEAR_ONE, *(float(r[0]) for r in rounded if np.isfinite(r[0]))])
+    )
 
 
 def _with_values(case: OpCase, number: int, values: np.ndarray) -> OpCase:

@@ -322,3 +322,21 @@ def test_a_file_that_cannot_be_written_exits_2(tmp_path: Path, capsys):
 
 def test_every_op_has_a_first_dtype():
     assert all(engine.dtypes_of(op) for op in DECLARATIONS)
+
+
+def test_disagreements_beyond_what_a_run_shrinks_are_named_and_fail_it(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("oracle.findings.REPORTED", 0)
+    finished = _finished(
+        replace(
+            SMALL,
+            properties=("numerics",),
+            ops=("rms_norm",),
+            providers=("fp32-weight",),
+            contract="rms_norm/1",
+            budget=120,
+        )
+    )
+    assert finished.exit_code == 1
+    assert finished.unshrunk == ("reference rms_norm fp32-weight: values: value y",)

@@ -497,6 +497,16 @@ def test_donated_storage_may_come_back_as_the_output_that_is_declared_for_it_alo
     _disagrees("aliasing", swapped, "output-aliases-input", place)
 
 
+def test_an_output_in_the_storage_of_an_earlier_calls_is_output_reused():
+    place = Place(
+        name="residual",
+        observed="storage of an earlier call's output",
+        expected="storage of its own in every call",
+    )
+    evidence = _changed(_sum(), lambda returned: replace(returned, reused=(1,)))
+    _disagrees("aliasing", evidence, "output-reused", place)
+
+
 # uninitialized
 
 

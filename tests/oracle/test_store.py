@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,18 @@ def test_a_finding_is_three_files_that_others_may_read(store: Store):
     assert (folder / "script.py").read_text("utf-8") == render(_finding(), None)
     case = json.loads((folder / "case.json").read_text("utf-8"))
     assert case == case_file_to_json(_finding())
+
+
+def test_a_finding_that_no_script_can_show_is_kept_and_says_so(store: Store):
+    folder = store.write(replace(_finding(), subject="reference"), None)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "case.json",
+        "finding.json",
+        "no-script.txt",
+    ]
+    told = (folder / "no-script.txt").read_text()
+    assert told == "no script for subject 'reference'; accepted: ir\n"
+    assert store.load("0123456789ab").subject == "reference"
 
 
 def test_an_empty_store_is_not_made_by_reading_it(store: Store):

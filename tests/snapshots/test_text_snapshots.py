@@ -99,6 +99,7 @@ FINISHED = Finished(
     nothing_decided=(),
     thin=("ir rms_norm native float16 caller: 3 telling cases",),
     unreproduced=(),
+    unshrunk=(),
     skipped=("rms_norm triton: triton is not installed; pip install 'irverify[triton]'",),
     histogram=HISTOGRAM,
     seconds=634.5,
