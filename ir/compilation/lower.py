@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import gc
+from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -67,7 +69,8 @@ class _Lowering:
 
     def run(self, graph: fx.Graph) -> Lowered:
         before = len(graph.nodes)
-        self._graph(graph, "")
+        with _no_collection():
+            self._graph(graph, "")
         return Lowered(nodes=tuple(self.nodes), before=before, after=len(graph.nodes))
 
     def _graph(self, graph: fx.Graph, place: str) -> None:
@@ -162,6 +165,18 @@ class _Lowering:
             return template, f"bypass: {reason}", guards
         cache.keep(op, key, template, generation=generation)
         return template, "miss", guards
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Nodes and values only accumulate here; a collection would look at all of them each time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _value(argument: Any, where: str) -> Any:

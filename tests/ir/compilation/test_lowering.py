@@ -1,5 +1,6 @@
 """Lowered graphs mean what they meant, hold nothing of the IR, and tell where nodes come from."""
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -443,6 +444,13 @@ def test_a_trace_that_assumes_sizes_is_not_kept(traced, op_name):
         assert added.args[1] == (1 if rows == 4 else 2)
     assert len(cache) == 0
     assert dict(cache.statistics.bypasses) == {"guards-on-sizes": 2}
+
+
+def test_lowering_leaves_garbage_collection_as_it_was(traced):
+    for enabled in (False, True):
+        (gc.enable if enabled else gc.disable)()
+        lower(traced(lambda x: rms_norm(x, None, 1e-5), X).graph, cache=None)
+        assert gc.isenabled() == enabled
 
 
 def test_ops_in_held_graphs_are_lowered(run, traced):
