@@ -7,3 +7,12 @@ from ir import compiled, ops
 from ir.op import enable_torch_wrap, register_op, set_default_torch_wrap
 
 __all__ = ["compiled", "enable_torch_wrap", "ops", "register_op", "set_default_torch_wrap"]
+
+
+def __getattr__(name: str) -> object:
+    # The passes bring in torch's whole compiler stack: only who asks for them pays for it.
+    if name == "compilation":
+        import importlib
+
+        return importlib.import_module("ir.compilation")
+    raise AttributeError(f"module 'ir' has no attribute {name!r}")

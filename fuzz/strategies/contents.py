@@ -37,12 +37,12 @@ def draw_content(
         # Sums of these are exact in every order. Over other data the order in which fp32 adds up
         # may show in more ulps than a verdict can rest on.
         return Fill("dyadic", key)
-    if rich and chooser.chance(0.9 if fixed else 0.75):
+    if rich and chooser.chance(0.9 if fixed else 0.7):
         return Fill(chooser.choose(rich), key)
     special = "special" in spec.fills
     if 0 < numel <= 4096 and "special-finite" in spec.fills and chooser.chance(0.3):
         return _literal(dtype, numel, chooser, special=special)
-    return Fill(chooser.choose(spec.fills), key)
+    return Fill(chooser.choose([f for f in spec.fills if f not in RICH] or spec.fills), key)
 
 
 def _literal(dtype: str, numel: int, chooser: Chooser, *, special: bool) -> bytes:

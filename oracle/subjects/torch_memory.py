@@ -111,10 +111,9 @@ def observe_outputs(result: Any, memory: Memory) -> tuple[ObservedTensor, ...]:
 
 def shared_positions(earlier: tuple[Any, ...], later: tuple[Any, ...]) -> tuple[int, ...]:
     """Which of ``later``'s outputs lie in the storage of one of ``earlier``'s, still held."""
-    held = {t.untyped_storage().data_ptr() for t in earlier if t.numel()}
-    return tuple(
-        i for i, t in enumerate(later) if t.numel() and t.untyped_storage().data_ptr() in held
-    )
+    # Address 0 is memory that is not there: an empty tensor's, or a meta tensor's.
+    held = {t.untyped_storage().data_ptr() for t in earlier} - {0}
+    return tuple(i for i, t in enumerate(later) if t.untyped_storage().data_ptr() in held)
 
 
 def observe_fake(result: Any) -> tuple[FakeTensorInfo, ...]:

@@ -27,6 +27,7 @@ SMALLEST = {
     ("three_outputs", "fused_add_rms_norm", "values: arity"): SUMS,
     ("stays_float32", "silu_and_mul", "values: dtype"): (
         "x: float16[0, 2] = []",
+        "x: bfloat16[0, 2] = []",
         "x: float16[2] = [0.0, 0.0]",
     ),
     ("flat_heads", "rotary_embedding", "values: shape"): NO_HEADS,
@@ -67,6 +68,7 @@ SMALLEST = {
     ("three_outputs", "fused_add_rms_norm", "fake: fake-arity"): SUMS,
     ("stays_float32", "silu_and_mul", "fake: fake-dtype"): (
         "x: float16[0, 2] = []",
+        "x: bfloat16[0, 2] = []",
         "x: float16[2] = [0.0, 0.0]",
     ),
     ("flat_heads", "rotary_embedding", "fake: fake-shape"): NO_HEADS,

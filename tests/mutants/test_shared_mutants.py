@@ -11,7 +11,7 @@ SMALLEST = {
         "x: float32[2, 2, 2] strides [1, 4, 2] = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]"
     ),
     ("native", "static_quant_fp8", "fake: fake-dtype"): (
-        "x: float32[0, 0, 1] = []; scale: float32[] = [0.0]"
+        "x: float32[0, 1] = []; scale: float32[] = [0.0]"
     ),
     ("native", "fused_add_rms_norm", "refusal: not-refused"): (
         "x: float16[0, 0, 1] = []; x_residual: int32[0, 0, 0] = []; weight: None; epsilon: 0.0"
