@@ -16,7 +16,7 @@ from reference.model import OpCase
 EAGER = ("eager", "eager-unwrapped")
 ROUTES = (*EAGER, "compiled-exact", "compiled-stock", "opaque", "caller")
 CATALOGUE_ROUTES = ("eager", "compiled-exact")
-FIXED_COUNT, FREE_COUNT = 30, 32
+FIXED_COUNT, FREE_COUNT = 40, 32
 
 
 def _drawn(signature: Signature, label: str, seed: int, index: int) -> OpCase:
