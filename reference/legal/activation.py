@@ -1,24 +1,14 @@
 """Legal inputs of the gated activations: the last dimension holds two halves of width d."""
 
 from ..declaration import FLOATS, Dim, OpDeclaration, OutputSpec, ScalarSpec, TensorSpec
+from .fills import ACTIVATIONS
 
 _X = TensorSpec(
     name="x",
     dtypes=FLOATS,
     shapes=(("...", "2*d"),),
     activation=True,
-    fills=(
-        "dyadic",
-        "normal",
-        "uniform",
-        "outlier",
-        "wide",
-        "shifted",
-        "special",
-        "special-finite",
-        "signed-zero",
-        "subnormal",
-    ),
+    fills=ACTIVATIONS,
 )
 _APPROXIMATE = ScalarSpec(name="approximate", kind="str", default="none", choices=("none", "tanh"))
 _WIDTH = Dim(name="d", role="width")

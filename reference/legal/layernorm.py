@@ -1,19 +1,9 @@
 """Legal inputs of the root-mean-square norms."""
 
 from ..declaration import FLOATS, Dim, OpDeclaration, OutputSpec, ScalarSpec, TensorSpec
+from .fills import ACTIVATIONS
 
-_VALUES = (
-    "dyadic",
-    "normal",
-    "uniform",
-    "outlier",
-    "wide",
-    "shifted",
-    "special",
-    "special-finite",
-    "signed-zero",
-    "subnormal",
-)
+_X = TensorSpec(name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=ACTIVATIONS)
 _WEIGHT = TensorSpec(
     name="weight",
     dtypes=FLOATS,
@@ -36,7 +26,9 @@ _WIDTH = Dim(name="d", role="width")
 RMS_NORM = OpDeclaration(
     op="rms_norm",
     parameters=(
-        TensorSpec(name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES),
+        TensorSpec(
+            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=ACTIVATIONS
+        ),
         _WEIGHT,
         _EPSILON,
         _VARIANCE_SIZE,
@@ -49,13 +41,15 @@ RMS_NORM = OpDeclaration(
 FUSED_ADD_RMS_NORM = OpDeclaration(
     op="fused_add_rms_norm",
     parameters=(
-        TensorSpec(name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=_VALUES),
+        TensorSpec(
+            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=ACTIVATIONS
+        ),
         TensorSpec(
             name="x_residual",
             dtypes=("@x",),
             shapes=(("...", "d"),),
             activation=True,
-            fills=_VALUES,
+            fills=ACTIVATIONS,
         ),
         _WEIGHT,
         _EPSILON,

@@ -9,24 +9,14 @@ from ..declaration import (
     TensorSpec,
     flag_needs_rank,
 )
+from .fills import ACTIVATIONS
 
 _X = TensorSpec(
     name="x",
     dtypes=FLOATS,
     shapes=(("...", "d"),),
     activation=True,
-    fills=(
-        "dyadic",
-        "normal",
-        "uniform",
-        "outlier",
-        "wide",
-        "shifted",
-        "special",
-        "special-finite",
-        "signed-zero",
-        "subnormal",
-    ),
+    fills=ACTIVATIONS,
 )
 _WIDTH = Dim(name="d", role="width")
 _Y = OutputSpec(name="y", dtype="float8_e4m3fn", shape="@x")
@@ -75,7 +65,7 @@ PER_TOKEN_GROUP_QUANT_FP8 = OpDeclaration(
             dtypes=FLOATS,
             shapes=(("...", "groups*group_size"),),
             activation=True,
-            fills=_X.fills,
+            fills=ACTIVATIONS,
         ),
         ScalarSpec(name="group_size", kind="int", minimum=1),
         ScalarSpec(name="column_major_scales", kind="bool", default=False),
