@@ -26,9 +26,7 @@ _WIDTH = Dim(name="d", role="width")
 RMS_NORM = OpDeclaration(
     op="rms_norm",
     parameters=(
-        TensorSpec(
-            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=ACTIVATIONS
-        ),
+        _X,
         _WEIGHT,
         _EPSILON,
         _VARIANCE_SIZE,
@@ -41,9 +39,7 @@ RMS_NORM = OpDeclaration(
 FUSED_ADD_RMS_NORM = OpDeclaration(
     op="fused_add_rms_norm",
     parameters=(
-        TensorSpec(
-            name="x", dtypes=FLOATS, shapes=(("...", "d"),), activation=True, fills=ACTIVATIONS
-        ),
+        _X,
         TensorSpec(
             name="x_residual",
             dtypes=("@x",),
