@@ -141,7 +141,7 @@ def main() -> None:
         # The message alone would not say which parameter it is about.
         said = error.format_message() if isinstance(error, typer.BadParameter) else str(error)
         text = " ".join(said.split())
-        print(f"irverify: {text} (see irverify run --help)", file=sys.stderr)
+        print(f"irverify: {text} (see irverify --help)", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         code = 130

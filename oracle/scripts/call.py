@@ -39,16 +39,20 @@ def runs_alone(finding: Finding) -> bool:
     )
 
 
+_REGISTERING = ("ir.errors", "ir.op", "ir.ops")
+
+
 def _computes_with_ir(text: str) -> bool:
-    """Whether a file imports more of ``ir`` than the places where one registers."""
+    """Whether a file imports more of ``ir`` than ops and the places where one registers."""
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
+            modules = {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            modules = [node.module or ""]
+            ops = all(alias.name in DECLARATIONS for alias in node.names)
+            modules = set() if ops else {node.module or ""}
         else:
             continue
-        if any(m.startswith("ir.") and m not in ("ir.ops", "ir.op") for m in modules):
+        if any(m.startswith("ir.") and m not in _REGISTERING for m in modules):
             return True
     return False
 

@@ -25,6 +25,8 @@ _EXPRESSIONS = {
     "positive": "(fraction(w) + 2.0**-10) * 2.0",
     "normal": "(sum(((w >> 16 * i) & 0xFFFF).double() for i in range(4)) - 131070.0) "
     "* (1.75 / 65536.0)",
+    "shifted": "64.0 + (sum(((w >> 16 * i) & 0xFFFF).double() for i in range(4)) - 131070.0) "
+    "* (1.75 / 65536.0)",
     "wide": f"{_SIGN} * (1.0 + fraction(w << 12)) "
     "* ((remainder(shifted(w, 52), {twice_span}) - {span} + 1023) << 52).view(torch.float64)",
     "outlier": f"torch.where(shifted(w, 40) % 16 == 0, 64.0, 1.0).double() * ({_DYADIC})",
@@ -33,7 +35,7 @@ _EXPRESSIONS = {
     "subnormal": "(remainder(w, 17).double() - 8.0) * {tiny}",
     "index": "remainder(w, max(1, parameter)).double()",
 }
-_NEEDS_ROUNDING = frozenset({"uniform", "unit", "positive", "normal", "wide", "index"})
+_NEEDS_ROUNDING = frozenset({"uniform", "unit", "positive", "normal", "shifted", "wide", "index"})
 
 
 def fill_functions(wanted: set[tuple[str, str]]) -> str:

@@ -4,6 +4,7 @@ import ctypes
 import itertools
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,9 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path):
         exec(compile(script, "script.py", "exec"), namespace)
         try:
             if "load" in namespace:
-                namespace["load"](tmp_path)
+                # A folder of its own: another file of this name, size and second would be
+                # taken for the same one by Python's bytecode cache.
+                namespace["load"](tempfile.mkdtemp(dir=tmp_path))
             status = namespace["main"]()
         except SystemExit as stop:
             status = stop.code
@@ -98,7 +101,7 @@ def run(capsys: pytest.CaptureFixture[str], tmp_path: Path):
 
     if "mine" in ir.ops.rms_norm.impls:
         ir.ops.rms_norm.unregister_impl("mine")
-        del sys.modules["user_file"]
+        sys.modules.pop("user_file", None)
 
 
 def _isolated(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
