@@ -106,7 +106,13 @@ def uninitialized(evidence: Evidence) -> Verdict:
     if returned.again is None:
         return undecided(name, "no-second-fill")
     if len(returned.again) != len(returned.outputs):
-        return not_applicable(name, "arity")
+        # The second call raised, or returned another number of outputs: the fill decided.
+        place = Place(
+            name="outputs",
+            observed=f"{len(returned.again)} over the second fill",
+            expected=str(len(returned.outputs)),
+        )
+        return disagrees(name, "uninitialized-read", place)
     names = [o.name for o in evidence.expected.outputs] if evidence.expected else []
     for number, (one, two) in enumerate(zip(returned.outputs, returned.again, strict=True)):
         label = names[number] if number < len(names) else f"output {number}"

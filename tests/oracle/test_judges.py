@@ -532,8 +532,12 @@ def test_metadata_that_changes_with_the_fill_is_one_too():
 def test_without_a_second_fill_nothing_is_said_of_the_first():
     found = _judge("uninitialized", _changed(_norm(), lambda r: replace(r, again=None)))
     assert (found.outcome, found.kind) == (Outcome.UNDECIDED, "no-second-fill")
-    found = _judge("uninitialized", _changed(_norm(), lambda r: replace(r, again=())))
-    assert (found.outcome, found.kind) == (Outcome.NOT_APPLICABLE, "arity")
+
+
+def test_a_second_call_that_fails_under_another_fill_is_an_uninitialized_read():
+    place = Place(name="outputs", observed="0 over the second fill", expected="1")
+    evidence = _changed(_norm(), lambda r: replace(r, again=()))
+    _disagrees("uninitialized", evidence, "uninitialized-read", place)
 
 
 # the table
