@@ -1,8 +1,9 @@
 """The typed form of what travels: storages, views, cases. Both sides of a check speak it."""
 
 from .case import Argument, CallForm, OpCase, Plain
-from .codec import CaseFormatError, case_from_json, case_to_json, digest
+from .codec import case_from_json, case_kind, case_to_json, digest
 from .fill import PATTERNS, Fill, fill_values
+from .memory_codec import CaseFormatError
 from .storage import Storage, View, is_self_overlapping, touched_elements
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Storage",
     "View",
     "case_from_json",
+    "case_kind",
     "case_to_json",
     "digest",
     "fill_values",

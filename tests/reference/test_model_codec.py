@@ -70,8 +70,8 @@ def _broken(path: tuple[str | int, ...], value: object) -> object:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 2, "format 2; accepted: format 1"),
-        (("kind",), "program", "accepted: format 1, kind 'op'"),
+        (("format",), 2, "format 2, kind 'op'; accepted: format 1"),
+        (("kind",), "song", "kind 'song'; accepted: format 1, kind 'op'"),
         (("overload",), "inplace", "overload 'inplace'; accepted: 'default' or"),
         (("arguments", 0, "view", "storage"), 2, "views storage 2; accepted: 0 to 1"),
         (("arguments", 0, "view", "storage"), -1, "views storage -1"),
@@ -92,7 +92,7 @@ def test_what_is_no_case_is_refused(path: tuple[str | int, ...], value: object, 
 
 
 def test_what_is_no_object_is_refused():
-    with pytest.raises(CaseFormatError, match="format 'list'"):
+    with pytest.raises(CaseFormatError, match="not a case: list; accepted: format 1"):
         case_from_json([])
 
 
