@@ -4,6 +4,7 @@ from .case import Argument, CallForm, OpCase, Plain
 from .codec import case_from_json, case_kind, case_to_json, digest
 from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
+from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
 from .storage import Storage, View, is_self_overlapping, touched_elements
 
 __all__ = [
@@ -12,9 +13,14 @@ __all__ = [
     "CallForm",
     "CaseFormatError",
     "Fill",
+    "Name",
     "OpCase",
     "Plain",
+    "ProgramCase",
+    "ProgramOperand",
+    "ProgramStep",
     "Storage",
+    "Value",
     "View",
     "case_from_json",
     "case_kind",

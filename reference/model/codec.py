@@ -12,6 +12,8 @@ from typing import Any
 from .case import OpCase
 from .memory_codec import CaseFormatError
 from .op_codec import op_from_json, op_to_json
+from .program import ProgramCase
+from .program_codec import program_from_json, program_to_json
 
 FORMAT = 1
 
@@ -28,6 +30,12 @@ class Codec:
 
 CODECS: tuple[Codec, ...] = (
     Codec(kind="op", type=OpCase, to_json=op_to_json, from_json=op_from_json),
+    Codec(
+        kind="program",
+        type=ProgramCase,
+        to_json=program_to_json,
+        from_json=program_from_json,
+    ),
 )
 """One row a kind of case."""
 
