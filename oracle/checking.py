@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from oracle.errors import OwnFault
-from oracle.judges import Evidence, judge_named
-from oracle.judges.values import is_telling
+from oracle.judges import judge_named
+from oracle.kinds import Terms, kind_of
 from oracle.observation import Declined, Died, Observation, Returned, Unavailable
 from oracle.plan import Property
 from oracle.subject import Subject
 from oracle.verdict import Verdict, fingerprint, not_applicable, undecided
-from reference.contract import Rounding
 from reference.dtypes import decode, ordinal
-from reference.expectation import Expectation, Unknown, expect
-from reference.legal import DECLARATIONS
-from reference.model import OpCase, digest
-
-INTERPRETED_ROWS = 8
-"""Rows beyond which Triton's interpreter (1 to 3 ms a program instance) is not asked."""
+from reference.model import digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,16 +82,18 @@ class UlpHistogram:
 class CaseChecker:
     """Checks one case; expectations are computed once per (contract, rounding) and shared."""
 
-    def __init__(self, subject: Subject, prop: Property, case: OpCase, device: str) -> None:
+    def __init__(self, subject: Subject, prop: Property, case: Any, device: str) -> None:
         self._subject = subject
         self._prop = prop
         self._case = case
+        self._kind = kind_of(case)
         self._device = device
         self._digest = digest(case)
-        self._expected: dict[tuple[str | None, str], Expectation] = {}
+        self._expected: dict[Terms, Any] = {}
         self._telling: bool | None = None
         self._eager: dict[str, Returned] = {}
         self.histogram = UlpHistogram()
+        self.measures: Counter[str] = Counter()
 
     def observe(
         self, provider: str, route: str, contract: str | None, *, interpreted: bool
@@ -103,7 +101,7 @@ class CaseChecker:
         """Drive the case on one route, judge what comes back."""
         observation = (
             Declined("interpreter-size")
-            if interpreted and self._rows() > INTERPRETED_ROWS
+            if interpreted and self._kind.too_big_to_interpret(self._case)
             else self._subject.observe(self._case, provider, route, self._prop.probes)
         )
         if self._prop.histogram and isinstance(observation, Returned):
@@ -117,30 +115,26 @@ class CaseChecker:
         self, provider: str, route: str, contract: str | None, observation: Observation
     ) -> Iterator[CheckResult]:
         """Every judge of the property on one observation."""
-        rounding: Rounding = "optional" if route in self._prop.relaxed else "strict"
+        terms = terms_of(self._prop, route, contract, self._device)
         try:
-            evidence = Evidence(
-                declaration=DECLARATIONS[self._case.op],
-                case=self._case,
-                expectation=self._expect(contract, rounding),
-                observation=observation,
-                device=self._device,
-            )
+            expectation = self._expect(terms)
+            unknown = self._kind.unknown(expectation)
+            evidence = self._kind.evidence(self._case, expectation, observation, terms)
             if self._telling is None:
-                self._telling = is_telling(evidence)
-            verdicts = [_settle(name, evidence) for name in self._prop.judges]
+                self._telling = self._kind.telling(evidence)
+            verdicts = [_settle(name, evidence, observation, unknown) for name in self._prop.judges]
+            self.measures.update(self._kind.measures(evidence))
         except Exception as error:  # whatever a judge or the reference raises is our bug
             raise OwnFault(
                 f"judging {self._case.op} case {self._digest} ({provider}, {route}) failed:\n"
                 f"{traceback.format_exc()}"
             ) from error
-        dtype = self._case.dtype_of(evidence.declaration.dtype_parameter) or ""
         for verdict in verdicts:
             yield CheckResult(
                 prop=self._prop.name,
                 subject=self._subject.name,
                 op=self._case.op,
-                dtype=dtype,
+                dtype=self._kind.dtype(self._case),
                 provider=provider,
                 route=route,
                 contract=contract,
@@ -149,33 +143,26 @@ class CaseChecker:
                 telling=bool(self._telling),
             )
 
-    def _expect(self, contract: str | None, rounding: Rounding) -> Expectation:
-        key = (contract, rounding)
-        if key not in self._expected:
-            backend = "cuda" if self._device.startswith("cuda") else "cpu"
-            self._expected[key] = expect(
-                DECLARATIONS[self._case.op],
-                self._case,
-                contract=contract,
-                rounding=rounding,
-                backend=backend,
-            )
-        return self._expected[key]
-
-    def _rows(self) -> int:
-        first = DECLARATIONS[self._case.op].dtype_parameter
-        view = self._case.views().get(first)
-        if view is None or not view.shape or not view.shape[-1]:
-            return 0
-        return view.numel // view.shape[-1]
+    def _expect(self, terms: Terms) -> Any:
+        if terms not in self._expected:
+            self._expected[terms] = self._kind.expect(self._case, terms)
+        return self._expected[terms]
 
 
-def _settle(name: str, evidence: Evidence) -> Verdict:
-    observation = evidence.observation
+def terms_of(prop: Property, route: str, contract: str | None, device: str) -> Terms:
+    """What ``prop`` holds a provider with that contract to on ``route``."""
+    return Terms(
+        contract=contract,
+        rounding="optional" if route in prop.relaxed else "strict",
+        device=device,
+    )
+
+
+def _settle(name: str, evidence: Any, observation: Observation, unknown: str) -> Verdict:
     if isinstance(observation, Declined):
         return not_applicable(name, observation.because)
     if isinstance(observation, Unavailable):
         return undecided(name, observation.because)
-    if isinstance(evidence.expectation, Unknown) and not isinstance(observation, Died):
-        return undecided(name, evidence.expectation.because)
+    if unknown and not isinstance(observation, Died):
+        return undecided(name, unknown)
     return judge_named(name).judge(evidence)

@@ -65,6 +65,9 @@ def run(
     case_timeout: Annotated[
         float, typer.Option(help="Seconds one call may take.", metavar="S")
     ] = 120.0,
+    shard: Annotated[
+        str, typer.Option(help="Only the I-th of N parts of the run.", metavar="I/N")
+    ] = "1/1",
     ndjson: Annotated[
         Path | None, typer.Option(help="Also write one event a line to this file.", metavar="FILE")
     ] = None,
@@ -93,8 +96,16 @@ def run(
         seed=seed,
         workers=workers or os.cpu_count() or 1,
         case_timeout=case_timeout,
+        shard=_shard(shard),
     )
     raise typer.Exit(code=run_to_reports(selection, ndjson))
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal()):
+        raise WrongUse(f"shard {text!r}; accepted: I/N, for example 1/4")
+    return int(index), int(count)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from oracle.checking import CaseChecker, CheckResult
 from oracle.errors import OwnFault
@@ -13,7 +14,6 @@ from oracle.plan import Unit
 from oracle.pool import At
 from oracle.properties import PROPERTIES
 from oracle.subject import Probes, Provider
-from reference.model import OpCase
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Absent:
     def providers(self) -> tuple[Provider, ...]:
         return ()
 
-    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
+    def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Observation:
         return Died("gone")
 
 
-def case_of(unit: Unit, index: int) -> OpCase:
+def case_of(unit: Unit, index: int) -> Any:
     """Case ``index`` of the unit's stream: made anew, since it is a pure function."""
     prop = PROPERTIES[unit.prop]
     for stream in prop.streams(unit.op, unit.dtype):
@@ -43,7 +43,7 @@ def case_of(unit: Unit, index: int) -> OpCase:
 
 def judge_observation(
     unit: Unit, index: int, provider: str, route: str, observation: Observation, device: str
-) -> tuple[list[CheckResult], OpCase]:
+) -> tuple[list[CheckResult], Any]:
     """The verdicts on an observation that the parent made itself."""
     case = case_of(unit, index)
     contract = next((c for p, r, c in unit.drives if (p, r) == (provider, route)), None)
@@ -53,7 +53,7 @@ def judge_observation(
 
 def after_crash(
     unit: Unit, at: At | None, died: Died, device: str
-) -> tuple[list[CheckResult], OpCase | None, Unit]:
+) -> tuple[list[CheckResult], Any | None, Unit]:
     """Verdicts on the call that took its process down, its case, and the unit that remains.
 
     The case is run again without that call, so its other checks are not lost. A process that ends

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from oracle.checking import CheckResult, UlpHistogram
 from oracle.crashes import after_crash, given_up
 from oracle.errors import OwnFault, UsageError
 from oracle.events import CaseDone, Checked, Event, Finished, Started
 from oracle.findings import Disagreements
+from oracle.kinds import ALL_OPS, KINDS, kind_named, kind_of_op
 from oracle.observation import Died
 from oracle.plan import Property, Selection, Unit, plan, wanted_routes
 from oracle.pool import Child, Pool, raise_faults
@@ -23,8 +25,6 @@ from oracle.subject import Provider
 from oracle.subjects import DESCRIPTIONS, SubjectOptions
 from oracle.tally import Tally
 from reference.contract import CONTRACTS
-from reference.legal import DECLARATIONS
-from reference.model import OpCase
 
 CRASHES = 3
 """After so many deaths on one (op, provider, route) the rest of its checks are UNDECIDED."""
@@ -81,13 +81,25 @@ def _refuse_unknown(selection: Selection) -> None:
     for what, given, known in (
         ("subject", selection.subjects, tuple(DESCRIPTIONS)),
         ("property", selection.properties, tuple(PROPERTIES)),
-        ("op", selection.ops, tuple(DECLARATIONS)),
+        ("op", selection.ops, ALL_OPS),
         ("contract", (selection.contract,) if selection.contract else (), tuple(CONTRACTS)),
         ("dtype", selection.dtypes, _all_dtypes()),
     ):
         for name in given:
             if name not in known:
                 raise UsageError(f"{what} {name!r}; accepted: {', '.join(known)}")
+    for name in selection.properties:
+        kind = kind_named(PROPERTIES[name].kind)
+        if selection.ops and not set(selection.ops) & set(kind.ops):
+            raise UsageError(
+                f"op {', '.join(selection.ops)} for property {name!r}; "
+                f"accepted there: {', '.join(kind.ops)}"
+            )
+        if selection.dtypes and not any(any(kind.dtypes(op)) for op in kind.ops):
+            raise UsageError(f"dtype for property {name!r}, which has none; leave --dtype out")
+    index, shards = selection.shard
+    if not 1 <= index <= shards:
+        raise UsageError(f"shard {index}/{shards}; accepted: 1/n to n/n")
     if selection.workers < 1:
         raise UsageError(f"workers {selection.workers}; accepted: 1 or more, 0 for one per core")
     if selection.case_timeout <= 0:
@@ -95,16 +107,8 @@ def _refuse_unknown(selection: Selection) -> None:
 
 
 def _all_dtypes() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(d for op in DECLARATIONS for d in dtypes_of(op)))
-
-
-def dtypes_of(op: str) -> tuple[str, ...]:
-    """The dtypes that the op's first activation may have: its legal dtypes."""
-    declaration = DECLARATIONS[op]
-    for spec in declaration.tensors:
-        if spec.name == declaration.dtype_parameter:
-            return spec.dtypes
-    raise KeyError(op)
+    every = (d for kind in KINDS.values() for op in kind.ops for d in kind.dtypes(op) if d)
+    return tuple(dict.fromkeys(every))
 
 
 class _Run:
@@ -127,7 +131,7 @@ class _Run:
             self.versions[name] = version
             self.providers[name] = providers
         self._refuse_unknown_providers()
-        units = plan(self.selection, PROPERTIES, self.providers, tuple(DECLARATIONS), dtypes_of)
+        units = plan(self.selection, PROPERTIES, self.providers)
         skipped = self._skipped()
         yield Started(
             seed=self.selection.seed,
@@ -147,7 +151,8 @@ class _Run:
         nothing = self._nothing_decided()
         total = self.tally.total()
         unreproduced = disagreements.unreproduced()
-        wrong = disagreements.unknown or unreproduced
+        unmet = self._unmet()
+        wrong = disagreements.unknown or unreproduced or unmet
         yield Finished(
             counts=total,
             rows=self.tally.rows(),
@@ -156,6 +161,8 @@ class _Run:
             unreproduced=unreproduced,
             unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
+            notes=self._notes(),
+            unmet=unmet,
             histogram=self.histogram,
             seconds=time.monotonic() - began,
             exit_code=1 if wrong else 3 if nothing else 0,
@@ -240,8 +247,9 @@ class _Run:
         match message:
             case ("at", at):
                 child.at = at
-            case ("case", _index, results, case, seconds):
+            case ("case", _index, results, case, seconds, measures):
                 self.tally.spent(unit.subject, unit.prop, seconds)
+                self.tally.measured(unit.subject, unit.prop, measures)
                 self._keep(results, case, held[unit.number], disagreements)
                 self.done_cases += 1
                 held[unit.number].append(CaseDone(self.done_cases))
@@ -257,7 +265,7 @@ class _Run:
     def _keep(
         self,
         results: list[CheckResult],
-        case: OpCase | None,
+        case: Any,
         held: list[Event],
         disagreements: Disagreements,
     ) -> None:
@@ -269,6 +277,23 @@ class _Run:
     def _chosen_properties(self) -> tuple[Property, ...]:
         names = self.selection.properties or tuple(PROPERTIES)
         return tuple(PROPERTIES[name] for name in names)
+
+    def _notes(self) -> tuple[str, ...]:
+        return tuple(
+            f"{subject} {name}: {line}"
+            for (subject, name), measures in sorted(self.tally.measures.items())
+            for line in PROPERTIES[name].summary(measures)
+        )
+
+    def _unmet(self) -> tuple[str, ...]:
+        """Claims about a whole run that fail; a handful of cases, or a part of them, has none."""
+        if isinstance(self.selection.budget, int) or self.selection.shard != (1, 1):
+            return ()
+        return tuple(
+            f"{subject} {name}: {line}"
+            for (subject, name), measures in sorted(self.tally.measures.items())
+            for line in PROPERTIES[name].demands(measures)
+        )
 
     def _nothing_decided(self) -> tuple[str, ...]:
         """What was selected and decided no case: a run that says nothing about it has failed."""
@@ -305,7 +330,9 @@ class _Run:
             for provider in group:
                 if provider.unavailable or not self.selection.selects(provider):
                     continue
-                for dtype in dtypes_of(provider.op):
+                if provider.op not in kind_named(numerics.kind).ops:
+                    continue
+                for dtype in kind_of_op(provider.op).dtypes(provider.op):
                     if self.selection.dtypes and dtype not in self.selection.dtypes:
                         continue
                     for route in wanted_routes(self.selection, numerics, provider):

@@ -40,11 +40,12 @@ class CaseDone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shrinking:
-    """A disagreement is being shrunk: ``tries`` so far, elements in its largest input."""
+    """A disagreement is being shrunk: ``tries`` so far, to ``size`` of its kind's unit."""
 
     fingerprint: str
     tries: int
-    largest: int
+    size: int
+    unit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,10 @@ class Finished:
     unshrunk: tuple[str, ...]
     """Disagreements beyond those that a run shrinks and writes."""
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
+    """What the properties say of what was measured over the run."""
+    unmet: tuple[str, ...]
+    """Claims about the whole run that do not hold."""
     histogram: UlpHistogram
     seconds: float
     exit_code: int

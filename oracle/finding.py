@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from oracle.verdict import Place
-from reference.model import CaseFormatError, OpCase, case_from_json, case_to_json
+from reference.model import CODECS, CaseFormatError, case_from_json, case_to_json
 
 FORMAT = 1
+CASE_KINDS = tuple(codec.kind for codec in CODECS)
 _TEXTS = (
     "fingerprint",
     "property",
@@ -57,9 +58,9 @@ class AlsoOn:
 class Finding:
     """One disagreement, shrunk. ``kind`` is a slug of the judge named ``judge``.
 
-    ``contract`` is the name it was judged against. ``differing`` counts the elements that differ
-    in the shrunk case. ``source`` is the user's file that registered the provider, None for the
-    subject's own. ``seed`` is the run's.
+    ``contract`` is the name it was judged against, empty for kinds of case that have none.
+    ``differing`` counts the elements that differ in the shrunk case. ``source`` is the user's
+    file that registered the provider, None for the subject's own. ``seed`` is the run's.
     """
 
     fingerprint: str
@@ -72,7 +73,7 @@ class Finding:
     kind: str
     contract: str
     device: str
-    case: OpCase
+    case: Any
     place: Place
     differing: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -118,7 +119,7 @@ def finding_from_json(data: Any) -> Finding:
     """
     if not isinstance(data, dict):
         raise FindingFormatError(f"not a finding: {type(data).__name__}; accepted: an object")
-    if data.get("kind") == "op":
+    if data.get("kind") in CASE_KINDS:
         if "check" not in data:
             raise FindingFormatError("a case without a check; accepted: a case file with 'check'")
         case, check = data, data["check"]
@@ -136,7 +137,7 @@ def finding_from_json(data: Any) -> Finding:
         raise FindingFormatError(f"not a finding: {type(error).__name__}: {error}") from error
 
 
-def _finding(case: OpCase, data: dict[str, Any]) -> Finding:
+def _finding(case: Any, data: dict[str, Any]) -> Finding:
     texts = {name: data[name] for name in _TEXTS}
     for name, value in texts.items():
         if not isinstance(value, str):

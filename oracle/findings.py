@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from oracle.checking import CheckResult
+from oracle.checking import CheckResult, terms_of
 from oracle.events import Found, Shrinking
 from oracle.finding import AlsoOn, Finding, Source
+from oracle.kinds import kind_of
 from oracle.known import Known, KnownEntry
 from oracle.plan import Selection, wanted_routes
 from oracle.pool import Pool
@@ -18,10 +20,6 @@ from oracle.single import recheck
 from oracle.store import Store
 from oracle.subject import Provider
 from oracle.verdict import Outcome, Place
-from reference.contract import contract_for
-from reference.expectation import Expectation, expect
-from reference.legal import DECLARATIONS
-from reference.model import OpCase
 
 EAGER_TRIES, COMPILED_TRIES, CRASH_TRIES = 600, 80, 25
 """Candidates tried per finding: a compiled one may cost a compilation, a crash a process."""
@@ -36,7 +34,7 @@ Group = tuple[str, str, str, str, str, str, str]
 @dataclass(slots=True)
 class _Member:
     result: CheckResult
-    case: OpCase
+    case: Any
 
 
 @dataclass(slots=True)
@@ -56,7 +54,7 @@ class Disagreements:
     seen: set[str] = field(default_factory=set)
     unshrunk: list[str] = field(default_factory=list)
 
-    def note(self, result: CheckResult, case: OpCase) -> None:
+    def note(self, result: CheckResult, case: Any) -> None:
         """Keep the smallest case of each group and route."""
         if result.verdict.outcome is not Outcome.DISAGREES:
             return
@@ -71,7 +69,7 @@ class Disagreements:
         )
         routes = self.groups.setdefault(group, {})
         held = routes.get(result.route)
-        if held is None or _size(case) < _size(held.case):
+        if held is None or kind_of(case).size(case) < kind_of(case).size(held.case):
             routes[result.route] = _Member(result, case)
 
     def settle(self, pool: Pool, store: Store) -> Iterator[Shrinking | Found]:
@@ -106,7 +104,7 @@ class Disagreements:
         last: dict[str, CheckResult] = {"result": member.result}
         progress: list[Shrinking] = []
 
-        def still_fails(case: OpCase) -> bool:
+        def still_fails(case: Any) -> bool:
             if not self._wants_dtype(case):
                 return False
             found = recheck(
@@ -123,7 +121,8 @@ class Disagreements:
                 Shrinking(
                     fingerprint=found.fingerprint,
                     tries=len(progress) + 1,
-                    largest=case.largest_input,
+                    size=kind_of(case).size(case)[0],
+                    unit=kind_of(case).unit,
                 )
             )
             return True
@@ -133,13 +132,13 @@ class Disagreements:
         yield from progress[-1:]
         return self._finding(last["result"], shrunk.case, provider, also)
 
-    def _wants_dtype(self, case: OpCase) -> bool:
+    def _wants_dtype(self, case: Any) -> bool:
         """Shrinking stays within the dtypes that the run was narrowed to."""
         chosen = self.selection.dtypes
-        return not chosen or case.dtype_of(DECLARATIONS[case.op].dtype_parameter) in chosen
+        return not chosen or kind_of(case).dtype(case) in chosen
 
     def _finding(
-        self, result: CheckResult, case: OpCase, provider: Provider, also: tuple[AlsoOn, ...]
+        self, result: CheckResult, case: Any, provider: Provider, also: tuple[AlsoOn, ...]
     ) -> Finding:
         return Finding(
             fingerprint=result.fingerprint,
@@ -150,7 +149,7 @@ class Disagreements:
             route=result.route,
             judge=result.verdict.judge,
             kind=result.verdict.kind,
-            contract=contract_for(result.op, result.contract).name,
+            contract=kind_of(case).contract(result.op, result.contract),
             device=self.selection.device,
             case=case,
             place=result.verdict.place or Place(name="call", observed="", expected=""),
@@ -161,15 +160,10 @@ class Disagreements:
             seed=self.selection.seed,
         )
 
-    def _expected(self, finding: Finding) -> Expectation:
-        rounding = "optional" if finding.route in PROPERTIES[finding.property].relaxed else "strict"
-        return expect(
-            DECLARATIONS[finding.op],
-            finding.case,
-            contract=finding.contract,
-            rounding=rounding,
-            backend="cuda" if finding.device.startswith("cuda") else "cpu",
-        )
+    def _expected(self, finding: Finding) -> Any:
+        prop = PROPERTIES[finding.property]
+        terms = terms_of(prop, finding.route, finding.contract or None, finding.device)
+        return kind_of(finding.case).expect(finding.case, terms)
 
     def _provider(self, result: CheckResult) -> Provider:
         for provider in self.providers[result.subject]:
@@ -202,10 +196,6 @@ class Disagreements:
             and entry.route in wanted_routes(chosen, prop, provider)
             for provider in self.providers[entry.subject]
         )
-
-
-def _size(case: OpCase) -> tuple[int, int]:
-    return case.largest_input, sum(s.nbytes for s in case.storages)
 
 
 def _tries(result: CheckResult, timeout: float) -> int:

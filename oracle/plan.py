@@ -6,12 +6,14 @@ same cases for any number of workers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from oracle.errors import UsageError
+from oracle.kinds import kind_named
 from oracle.subject import Probes, Provider
-from reference.model import OpCase
 
 QUICK, FULL = "quick", "full"
 FULL_FACTOR = 10
@@ -36,6 +38,8 @@ class Selection:
     seed: int = 0
     workers: int = 2
     case_timeout: float = 120.0
+    shard: tuple[int, int] = (1, 1)
+    """Which part of the units, of how many: (1, 1) is all of them."""
 
     def selects(self, provider: Provider) -> bool:
         """Whether the user asked for this provider of this op."""
@@ -56,7 +60,7 @@ class Stream:
     op: str
     dtype: str
     count: int
-    case: Callable[[int, int], OpCase]
+    case: Callable[[int, int], Any]
     routes: tuple[str, ...] = ()
     together: bool = False
     fixed_count: bool = False
@@ -78,7 +82,14 @@ class Property:
     streams: Callable[[str, str], tuple[Stream, ...]]
     relaxed: tuple[str, ...] = ()
     histogram: bool = False
-    illegal: bool = False
+    kind: str = "op"
+    """Of its cases: a name of ``oracle.kinds``."""
+    in_passing: float = 1.0
+    """The share of its quick budget that a run takes which names no property."""
+    summary: Callable[[Mapping[str, int]], tuple[str, ...]] = lambda _measures: ()
+    """Lines for the report, of what its kind measured over the run."""
+    demands: Callable[[Mapping[str, int]], tuple[str, ...]] = lambda _measures: ()
+    """Claims about the whole run that do not hold: each fails it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,20 +118,20 @@ def plan(
     selection: Selection,
     properties: Mapping[str, Property],
     providers: Mapping[str, tuple[Provider, ...]],
-    ops: tuple[str, ...],
-    dtypes: Callable[[str], tuple[str, ...]],
 ) -> list[Unit]:
     """The units of a run, streams that compile first so that no worker ends on one alone."""
     chosen = selection.properties or tuple(properties)
     streams: list[tuple[Property, Stream, int]] = []
     for name in chosen:
         prop = properties[name]
-        for op in selection.ops or ops:
-            for dtype in dtypes(op):
+        kind = kind_named(prop.kind)
+        share = 1.0 if selection.properties or selection.budget == FULL else prop.in_passing
+        for op in selection.ops or kind.ops:
+            for dtype in kind.dtypes(op) if op in kind.ops else ():
                 if selection.dtypes and dtype not in selection.dtypes:
                     continue
                 streams += [
-                    (prop, s, s.count)
+                    (prop, s, math.ceil(s.count * share))
                     for s in prop.streams(op, dtype)
                     # What nobody is driven through takes no share of the budget.
                     if any(_drives(selection, prop, s, providers[n]) for n in selection.subjects)
@@ -153,13 +164,9 @@ def plan(
                     )
                 )
     units.sort(key=lambda u: -(u.stop - u.start) * len(u.drives))
-    return [_numbered(unit, number) for number, unit in enumerate(units)]
-
-
-def _numbered(unit: Unit, number: int) -> Unit:
-    from dataclasses import replace
-
-    return replace(unit, number=number)
+    index, shards = selection.shard
+    units = units[index - 1 :: shards]
+    return [replace(unit, number=number) for number, unit in enumerate(units)]
 
 
 def _budgeted(
@@ -219,6 +226,11 @@ def _contract(selection: Selection, provider: Provider) -> str | None:
 
 def wanted_routes(selection: Selection, prop: Property, provider: Provider) -> tuple[str, ...]:
     """The routes on which ``provider`` must be decided for ``prop`` in this run."""
+    kind = kind_named(prop.kind)
+    if provider.op not in kind.ops:
+        return ()
+    if selection.dtypes and not set(kind.dtypes(provider.op)) & set(selection.dtypes):
+        return ()
     return tuple(
         r
         for r in provider.routes

@@ -75,7 +75,7 @@ def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
                 case=finding.case,
                 provider=finding.provider,
                 route=finding.route,
-                contract=finding.contract,
+                contract=finding.contract or None,
             )
             return [result.verdict for result in check_once(pool, request, finding.device)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from oracle.checking import CaseChecker, CheckResult
 from oracle.crashes import Absent
 from oracle.observation import Died
@@ -9,7 +11,6 @@ from oracle.pool import Pool
 from oracle.properties import PROPERTIES
 from oracle.verdict import Outcome
 from oracle.worker import CheckRequest
-from reference.model import OpCase
 
 
 def check_once(pool: Pool, request: CheckRequest, device: str) -> list[CheckResult]:
@@ -22,7 +23,7 @@ def check_once(pool: Pool, request: CheckRequest, device: str) -> list[CheckResu
 
 
 def recheck(
-    pool: Pool, like: CheckResult, case: OpCase, *, interpreted: bool, device: str
+    pool: Pool, like: CheckResult, case: Any, *, interpreted: bool, device: str
 ) -> CheckResult | None:
     """``case`` on the route of ``like``: the result with the same fingerprint, None where gone."""
     request = CheckRequest(

@@ -26,8 +26,8 @@ from oracle.finding import (
     finding_from_json,
     finding_to_json,
 )
-from oracle.script import ScriptError, render
-from reference.expectation import Expectation
+from oracle.kinds import kind_of
+from oracle.script import ScriptError
 
 DEFAULT_ROOT = Path(".irverify/findings")
 _ATTEMPTS = 20
@@ -59,7 +59,7 @@ class Store:
         """The fingerprints of every finding here, sorted."""
         return sorted(self._folders())
 
-    def write(self, finding: Finding, expected: Expectation | None) -> Path:
+    def write(self, finding: Finding, expected: Any) -> Path:
         """Put ``finding`` in its folder, replacing what was there, and return the folder.
 
         ``expected`` is what the reference says of its case, which the script embeds.
@@ -69,7 +69,7 @@ class Store:
             "case.json": _json_text(case_file_to_json(finding)),
         }
         try:
-            files["script.py"] = render(finding, expected)
+            files["script.py"] = kind_of(finding.case).script(finding, expected)
         except ScriptError as error:
             # A finding of a subject that no script can stand for is still one to keep and replay.
             files["no-script.txt"] = f"{error}\n"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
-
-from reference.model import OpCase
+from typing import Any, Protocol
 
 from .observation import Observation
 
@@ -53,6 +51,6 @@ class Subject(Protocol):
         """Every provider it knows, those that cannot run here included."""
         ...
 
-    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
+    def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Observation:
         """Run ``case`` through ``provider`` on ``route``. Raises nothing the subject raised."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from oracle.checking import CheckResult
@@ -38,6 +39,10 @@ class Tally:
 
     buckets: dict[tuple[str, str], _Bucket] = field(default_factory=lambda: defaultdict(_Bucket))
     decided: Counter[Cell] = field(default_factory=Counter)
+    measures: dict[tuple[str, str], Counter[str]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
+    """Per (subject, property)."""
     telling: dict[tuple[str, str, str, str, str], set[str]] = field(
         default_factory=lambda: defaultdict(set)
     )
@@ -56,6 +61,10 @@ class Tally:
             if result.telling and result.verdict.judge == VALUE_JUDGE:
                 key = (result.subject, result.op, result.provider, result.dtype, result.route)
                 self.telling[key].add(result.case)
+
+    def measured(self, subject: str, prop: str, measures: Mapping[str, int]) -> None:
+        """Add up what a case's kind counted."""
+        self.measures[subject, prop].update(measures)
 
     def spent(self, subject: str, prop: str, seconds: float) -> None:
         """Worker time that went into one row."""

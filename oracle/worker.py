@@ -3,8 +3,9 @@
 Messages to it: ``("describe", subject)``, ``("unit", Unit)``, ``("check", CheckRequest)``,
 ``("stop",)``. From it: ``("started", subject)`` once a subject is imported, ``("described", ...)``,
 ``("at", (case, provider, route))`` before each call of a unit, ``("case", index, results, case if
-it disagrees, seconds)`` after each case, ``("done", histogram)``, ``("checked", results)``, and
-``("fault", text)`` for what is our own bug, ``("usage", text)`` for the user's.
+it disagrees, seconds, measures)`` after each case, ``("done", histogram)``,
+``("checked", results)``, and ``("fault", text)`` for what is our own bug, ``("usage", text)`` for
+the user's.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 from oracle.checking import CaseChecker, CheckResult, UlpHistogram
 from oracle.errors import UsageError
@@ -22,7 +24,6 @@ from oracle.plan import Unit
 from oracle.properties import PROPERTIES
 from oracle.subject import Subject
 from oracle.subjects import SubjectOptions, start
-from reference.model import OpCase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class CheckRequest:
 
     prop: str
     subject: str
-    case: OpCase
+    case: Any
     provider: str
     route: str
     contract: str | None
@@ -97,7 +98,16 @@ class Worker:
             histogram.merge(checker.histogram)
             wrong = any(r.verdict.outcome == "DISAGREES" for r in results)
             seconds = time.monotonic() - began
-            self._connection.send(("case", index, results, case if wrong else None, seconds))
+            self._connection.send(
+                (
+                    "case",
+                    index,
+                    results,
+                    case if wrong else None,
+                    seconds,
+                    checker.measures,
+                )
+            )
         self._connection.send(("done", histogram))
 
     def _check(self, request: CheckRequest) -> None:

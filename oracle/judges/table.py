@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from oracle.verdict import Verdict
 
 from .completion import completion, refusal
-from .evidence import Evidence
 from .memory import aliasing, mutation, uninitialized
 from .metadata import fake, layout
 from .values import values
@@ -23,7 +23,8 @@ class Judge:
     claim: str
     codes: tuple[str, ...]
     kinds: Mapping[str, str]
-    judge: Callable[[Evidence], Verdict]
+    judge: Callable[[Any], Verdict]
+    """Of the evidence that its kind of case gives."""
 
 
 JUDGES: Mapping[str, Judge] = MappingProxyType(

@@ -82,6 +82,8 @@ def event_to_json(event: Event) -> dict[str, Any] | None:
                 "thin": list(event.thin),
                 "unreproduced": list(event.unreproduced),
                 "unshrunk": list(event.unshrunk),
+                "notes": list(event.notes),
+                "unmet": list(event.unmet),
                 "skipped": list(event.skipped),
                 "seconds": round(event.seconds, 3),
                 "exit_code": event.exit_code,

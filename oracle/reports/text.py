@@ -12,9 +12,8 @@ from rich.table import Table
 from oracle.checking import UlpHistogram
 from oracle.events import CaseDone, Checked, Event, Finished, Found, Shrinking, Started
 from oracle.finding import Finding
+from oracle.kinds import kind_of
 from oracle.reports.columns import table
-from oracle.script import SCRIPTED
-from reference.model import View
 
 LISTED = 12
 """Lines of one list before the rest is only counted."""
@@ -53,7 +52,7 @@ class TextReport:
                     self._progress.update(self._task, completed=done, wrong=wrong)
             case Shrinking():
                 if self._task is not None:
-                    note = f"shrunk in {event.tries} steps to {event.largest} elements"
+                    note = f"shrunk in {event.tries} steps to {event.size} {event.unit}"
                     self._progress.update(self._task, description=f"shrinking, {note}")
             case Found():
                 self._progress.stop()
@@ -92,13 +91,14 @@ class TextReport:
             console.print(histogram_table(event.histogram))
             console.print()
         console.print(result_table(event))
-        for line in reason_lines(event):
-            console.print(line, highlight=False)
+        for line in (*reason_lines(event), *event.notes):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         for title, lines in (
             ("skipped", event.skipped),
             ("nothing decided", event.nothing_decided),
             ("little decided", event.thin if self._whole else ()),
             ("one more disagreement, not shrunk", event.unshrunk),
+            ("does not hold", event.unmet),
             ("known disagreement that no longer reproduces", event.unreproduced),
         ):
             _list(console, title, lines)
@@ -176,43 +176,22 @@ def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
     mark = f"{finding.judge}: {finding.kind}"
     mark = f"{mark} (known: {escape(known)})" if known else f"[bold red]{mark}[/bold red]"
     head = f"{finding.subject} {finding.op} {finding.provider}, route {finding.route}"
-    lines = [f"{mark}  {escape(head)}, contract {escape(finding.contract)}"]
+    contract = f", contract {finding.contract}" if finding.contract else ""
+    kind = kind_of(finding.case)
+    lines = [f"{mark}  {escape(head)}{escape(contract)}"]
     lines.append(f"  {escape(str(finding.place))}")
     if finding.differing > 1:
         lines.append(f"  the worst of {finding.differing} elements that differ")
-    lines += [f"  {escape(line)}" for line in case_lines(finding)]
+    lines += [f"  {escape(line)}" for line in kind.lines(finding.case)]
     if finding.also_on:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
     lines.append(f"  see it again: irverify replay {finding.fingerprint}")
-    if finding.subject == SCRIPTED:
+    if finding.subject in kind.scripted:
         lines.append(f"  by itself:    python {escape(path)}/script.py")
     if finding.source is not None:
         # Both of these run the copy of the file that the finding keeps.
         again = f"irverify replay {finding.fingerprint} --import {escape(finding.source.name)}"
         lines.append(f"  after a fix:  {again}")
-    return lines
-
-
-def case_lines(finding: Finding) -> list[str]:
-    """The arguments of the shrunk case, one a line, small tensors with their values."""
-    lines: list[str] = []
-    case = finding.case
-    arrays = case.arrays()
-    for argument in case.arguments:
-        value = argument.value
-        if isinstance(value, View):
-            storage = case.storages[value.storage]
-            text = f"{storage.dtype}{list(value.shape)}"
-            if not value.is_contiguous:
-                text += f" strides {list(value.strides)}"
-            if value.numel <= 8:
-                flat = value.of(arrays[value.storage]).reshape(-1).tolist()
-                text += f" = {flat}"
-        else:
-            text = repr(value)
-        lines.append(f"{argument.name}: {text}")
-    if case.overload != "default":
-        lines.append(f"overload: {case.overload}")
     return lines
 
 

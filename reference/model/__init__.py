@@ -1,13 +1,14 @@
 """The typed form of what travels: storages, views, cases. Both sides of a check speak it."""
 
 from .case import Argument, CallForm, OpCase, Plain
-from .codec import case_from_json, case_kind, case_to_json, digest
+from .codec import CODECS, case_from_json, case_kind, case_to_json, digest
 from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
 from .storage import Storage, View, is_self_overlapping, touched_elements
 
 __all__ = [
+    "CODECS",
     "PATTERNS",
     "Argument",
     "CallForm",

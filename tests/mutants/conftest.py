@@ -9,8 +9,8 @@ import pytest
 from oracle.engine import run
 from oracle.events import Finished, Found
 from oracle.finding import Finding
+from oracle.kinds import kind_of
 from oracle.plan import Selection
-from oracle.reports.text import case_lines
 from oracle.store import Store
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -27,7 +27,7 @@ class Outcome:
     def cases(self) -> dict[tuple[str, str, str], str]:
         """The shrunk case by (provider, op, kind), as the report prints it."""
         return {
-            (f.provider, f.op, f"{f.judge}: {f.kind}"): "; ".join(case_lines(f))
+            (f.provider, f.op, f"{f.judge}: {f.kind}"): "; ".join(kind_of(f.case).lines(f.case))
             for f in self.findings
         }
 

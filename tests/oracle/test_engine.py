@@ -12,6 +12,7 @@ from oracle.checking import CaseChecker
 from oracle.engine import describe, run
 from oracle.errors import OwnFault, UsageError
 from oracle.events import CaseDone, Checked, Event, Finished, Started
+from oracle.kinds import ALL_OPS, kind_of_op
 from oracle.known import Known, KnownEntry
 from oracle.observation import Died
 from oracle.plan import Selection, Unit
@@ -21,7 +22,6 @@ from oracle.store import Store
 from oracle.subjects import SubjectOptions
 from oracle.subjects.reference import ReferenceSubject
 from oracle.verdict import Outcome, fingerprint
-from reference.legal import DECLARATIONS
 
 SMALL = Selection(subjects=("reference",), budget=180, workers=1)
 
@@ -321,7 +321,7 @@ def test_a_file_that_cannot_be_written_exits_2(tmp_path: Path, capsys):
 
 
 def test_every_op_has_a_first_dtype():
-    assert all(engine.dtypes_of(op) for op in DECLARATIONS)
+    assert all(kind_of_op(op).dtypes(op) for op in ALL_OPS)
 
 
 def test_disagreements_beyond_what_a_run_shrinks_are_named_and_fail_it(

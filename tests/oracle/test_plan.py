@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from oracle.engine import dtypes_of
 from oracle.errors import UsageError
 from oracle.plan import CATALOGUE_FROM, Property, Selection, Stream, Unit, plan, wanted_routes
 from oracle.properties import PROPERTIES
@@ -18,7 +17,7 @@ NATIVES = tuple(Provider(op=op, name="native", routes=ROUTES) for op in OPS)
 
 
 def _planned(selection: Selection, providers: tuple[Provider, ...] = NATIVES) -> list[Unit]:
-    return plan(selection, PROPERTIES, {"ir": providers}, OPS, dtypes_of)
+    return plan(selection, PROPERTIES, {"ir": providers})
 
 
 def _cases(units: list[Unit]) -> int:
@@ -143,11 +142,29 @@ def test_streams_that_compile_stay_whole():
         streams=lambda op, dtype: (stream, apart),
     )
     units = plan(
-        Selection(),
+        Selection(ops=("rms_norm",), dtypes=("float32",)),
         {"p": prop},
         {"ir": (Provider(op="rms_norm", name="native", routes=("eager",)),)},
-        ("rms_norm",),
-        lambda op: ("float32",),
     )
     sizes = sorted((u.stream, u.stop - u.start) for u in units)
     assert sizes == [("s", 50), ("t", 2), ("t", 16), ("t", 16), ("t", 16)]
+
+
+def test_shards_part_the_units_and_leave_none_out():
+    whole = _planned(Selection())
+    parts = [_planned(Selection(shard=(index, 3))) for index in (1, 2, 3)]
+
+    def key(unit: Unit) -> tuple[str, ...]:
+        return (unit.prop, unit.op, unit.dtype, unit.stream, str(unit.start))
+
+    assert sorted(key(u) for part in parts for u in part) == sorted(key(u) for u in whole)
+    assert all(unit.number == n for part in parts for n, unit in enumerate(part))
+
+
+def test_a_property_that_is_not_named_takes_its_share_in_passing():
+    passing = {"contract": replace(PROPERTIES["contract"], in_passing=0.25)}
+    providers = {"ir": NATIVES}
+    alone = plan(Selection(properties=("contract",), ops=("rms_norm",)), passing, providers)
+    among = plan(Selection(ops=("rms_norm",)), passing, providers)
+    full = plan(Selection(ops=("rms_norm",), budget="full"), passing, providers)
+    assert (_cases(alone), _cases(among), _cases(full)) == (190, 48, 1900)

@@ -100,6 +100,8 @@ FINISHED = Finished(
     thin=("ir rms_norm native float16 caller: 3 telling cases",),
     unreproduced=(),
     unshrunk=(),
+    notes=("ir lowering: 3,100 programs, 310 through Inductor",),
+    unmet=(),
     skipped=("rms_norm triton: triton is not installed; pip install 'irverify[triton]'",),
     histogram=HISTOGRAM,
     seconds=634.5,
@@ -230,7 +232,7 @@ def test_the_bar_counts_what_disagrees_and_what_is_shrunk():
         STARTED,
         Checked(result),
         CaseDone(1),
-        Shrinking(fingerprint="0", tries=7, largest=3),
+        Shrinking(fingerprint="0", tries=7, size=3, unit="elements"),
     ):
         report.handle(event)
     report._progress.refresh()
