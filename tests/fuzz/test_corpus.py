@@ -37,5 +37,7 @@ def test_files_are_what_this_version_writes():
 def test_a_file_that_is_no_case_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "odd.json").write_text('{"format": 9}', encoding="utf-8")
     monkeypatch.setattr("fuzz.corpus.resources.files", lambda _: tmp_path)
-    with pytest.raises(CaseFormatError, match=r"odd\.json: not a case: format 9, kind None; accepted"):
+    with pytest.raises(
+        CaseFormatError, match=r"odd\.json: not a case: format 9, kind None; accepted"
+    ):
         corpus_cases()
