@@ -7,7 +7,7 @@ can wrap where the row itself does not; `check_rows` refuses rows that do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -116,15 +116,32 @@ def unit_grid(
     return Grid(pages, per_page, tuple(sub * sub_stride for sub in range(subs)), block_stride)
 
 
-def ids_of(grid: Grid, units: Ids, *, first: int, pieces: int) -> Ids:
+def ids_of(grid: Grid, units: Ids, *, first: int, pieces: int, out: Ids | None = None) -> Ids:
     """The ids of `units` (page * per_page + sub) for each of `pieces` pieces, piece by piece.
 
-    `first` is the id of the first block of the first piece.
+    `first` is the id of the first block of the first piece. `out` is where to put them: int64,
+    contiguous, with room for just these.
     """
     rows = len(grid.inner)
     within = units if rows == 1 else units % rows * grid.count + units // rows
     starts = np.arange(pieces, dtype=np.int64) * grid.blocks_per_piece + first
-    return (starts[:, None] + within).ravel()
+    if out is None:
+        out = np.empty(pieces * len(units), dtype=np.int64)
+    np.add(starts[:, None], within, out=out.reshape(pieces, len(units)))
+    return out
+
+
+def all_ids(lists: Iterable[tuple[Grid, Ids, int, int]]) -> Ids:
+    """The ids of several (grid, units, first, pieces), one after the other.
+
+    Written once and in place: with a million ids a copy costs as much as the sums.
+    """
+    lists = tuple(lists)
+    ends = np.cumsum([pieces * len(units) for _, units, _, pieces in lists]).tolist()
+    ids = np.empty(ends[-1], dtype=np.int64)
+    for (grid, units, first, pieces), start, end in zip(lists, (0, *ends[:-1]), ends, strict=True):
+        ids_of(grid, units, first=first, pieces=pieces, out=ids[start:end])
+    return ids
 
 
 @dataclass(frozen=True, slots=True)

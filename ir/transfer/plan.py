@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from .channel import Channel, ChannelBuilder
+from .channel import Channel, ChannelBuilder, GroupRows
 from .compatibility import check_bases, check_engines
-from .descriptors import Ids, ids_of
+from .descriptors import Ids, all_ids
 from .geometry import EngineGeometry, Worker
 from .mapping import TpMapping, stages_share, tp_mapping
 from .request import TransferRequest, pair_units
@@ -54,35 +52,25 @@ class EngineTransferPlan:
         Raises `RequestError`; the plan stays good for other requests.
         """
         units = pair_units(self.producer, self.consumer, request)
-        bound = []
+        bound: list[BoundTransfer] = []
+        # Channels whose lists are laid out alike share their ids: all of a plain model's do.
+        made: dict[tuple[GroupRows, ...], tuple[Ids, Ids]] = {}
         for channel in self.channels:
-            consumer_ids, producer_ids = [], []
-            for rows in channel.groups:
-                of_consumer, of_producer = units[rows.group]
-                if not len(of_consumer):
-                    continue
-                consumer_ids.append(
-                    ids_of(
-                        rows.consumer_grid,
-                        of_consumer,
-                        first=rows.consumer_first,
-                        pieces=rows.pieces,
-                    )
+            reads = tuple(rows for rows in channel.groups if len(units[rows.group][0]))
+            if not reads:
+                continue
+            if reads not in made:
+                made[reads] = (
+                    all_ids(
+                        (r.consumer_grid, units[r.group][0], r.consumer_first, r.pieces)
+                        for r in reads
+                    ),
+                    all_ids(
+                        (r.producer_grid, units[r.group][1], r.producer_first, r.pieces)
+                        for r in reads
+                    ),
                 )
-                producer_ids.append(
-                    ids_of(
-                        rows.producer_grid,
-                        of_producer,
-                        first=rows.producer_first,
-                        pieces=rows.pieces,
-                    )
-                )
-            if consumer_ids:
-                bound.append(
-                    BoundTransfer(
-                        channel.source, np.concatenate(consumer_ids), np.concatenate(producer_ids)
-                    )
-                )
+            bound.append(BoundTransfer(channel.source, *made[reads]))
         return tuple(bound)
 
     def notifications(self, request: TransferRequest) -> tuple[Notification, ...]:

@@ -7,6 +7,7 @@ group name the pages with a state, null blocks before them ignored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,14 +52,16 @@ def pair_units(
     """
     _check_counts(producer, consumer, request)
     units = []
+    lists: list[Ids] = []
     for g, group in enumerate(producer.model.groups):
         ours = np.array(request.consumer_blocks[g], dtype=np.int64)
+        lists.append(ours)
         theirs = np.array(request.producer_blocks[g], dtype=np.int64)
         _check_range(request, f"consumer blocks of {group.name}", ours, consumer)
         _check_range(request, f"producer blocks of {group.name}", theirs, producer)
         pair = _states if group.kind.is_state else _tokens
         units.append(pair(producer, consumer, request, group, ours, theirs))
-    _check_distinct(consumer, request)
+    _check_distinct(consumer, request, lists)
     return tuple(units)
 
 
@@ -92,16 +95,19 @@ def _check_range(
         )
 
 
-def _check_distinct(consumer: EngineGeometry, request: TransferRequest) -> None:
+def _check_distinct(
+    consumer: EngineGeometry, request: TransferRequest, lists: Sequence[Ids]
+) -> None:
     """Two blocks of one number would be written twice, in groups that share tensors too."""
-    lists = request.consumer_blocks
-    pools = [sum(lists, ())] if consumer.shares_tensors else list(lists)
-    for pool in pools:
-        blocks = [block for block in pool if block != NULL_BLOCK]
-        if len(set(blocks)) != len(blocks):
-            again = sorted({block for block in blocks if blocks.count(block) > 1})
+    for pool in [np.concatenate(lists)] if consumer.shares_tensors else lists:
+        blocks = np.sort(pool[pool != NULL_BLOCK])
+        again = blocks[1:][blocks[1:] == blocks[:-1]]
+        if again.size:
             raise RequestError(
-                request.consumer_request, "consumer blocks named twice", again, "distinct blocks"
+                request.consumer_request,
+                "consumer blocks named twice",
+                np.unique(again).tolist(),
+                "distinct blocks",
             )
 
 
