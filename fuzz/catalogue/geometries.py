@@ -9,7 +9,7 @@ from functools import cache
 from importlib import resources
 from types import MappingProxyType
 
-from reference.transfer import CachedGroup, CachedPart
+from reference.model.transfer import STATE_KINDS, CachedGroup, CachedPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,13 @@ class GroupGeometry:
 
     def cached(self) -> CachedGroup:
         """The group as parts with an axis to split. Raises `ValueError` for an unknown kind."""
-        parts = tuple(CachedPart(name, units, size) for name, units, size in self._parts())
-        is_state = self.kind in ("mamba1", "mamba2", "gdn")
-        return CachedGroup(is_state, self.layers, parts, self.sizes.get("window"))
+        state = self.kind in STATE_KINDS
+        parts = tuple(
+            # The groups of Mamba-2's B and C may be fewer than the ranks, and are copied then.
+            CachedPart(name, units, size, state and name not in ("conv.B", "conv.C"))
+            for name, units, size in self._parts()
+        )
+        return CachedGroup(self.kind, self.layers, parts, self.sizes.get("window"))
 
     def _parts(self) -> list[tuple[str, int, int]]:
         n = self.sizes

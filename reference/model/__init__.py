@@ -6,13 +6,18 @@ from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
 from .storage import Storage, View, is_self_overlapping, touched_elements
+from .transfer import CachedGroup, CachedModel, CachedPart, Engine, Transfer, TransferCase
 
 __all__ = [
     "CODECS",
     "PATTERNS",
     "Argument",
+    "CachedGroup",
+    "CachedModel",
+    "CachedPart",
     "CallForm",
     "CaseFormatError",
+    "Engine",
     "Fill",
     "Name",
     "OpCase",
@@ -21,6 +26,8 @@ __all__ = [
     "ProgramOperand",
     "ProgramStep",
     "Storage",
+    "Transfer",
+    "TransferCase",
     "Value",
     "View",
     "case_from_json",

@@ -14,6 +14,8 @@ from .memory_codec import CaseFormatError
 from .op_codec import op_from_json, op_to_json
 from .program import ProgramCase
 from .program_codec import program_from_json, program_to_json
+from .transfer import TransferCase
+from .transfer_codec import transfer_from_json, transfer_to_json
 
 FORMAT = 1
 
@@ -35,6 +37,12 @@ CODECS: tuple[Codec, ...] = (
         type=ProgramCase,
         to_json=program_to_json,
         from_json=program_from_json,
+    ),
+    Codec(
+        kind="transfer",
+        type=TransferCase,
+        to_json=transfer_to_json,
+        from_json=transfer_from_json,
     ),
 )
 """One row a kind of case."""

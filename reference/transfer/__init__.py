@@ -4,8 +4,11 @@ Nothing here plans: every byte of an unsharded cache carries a code of its own, 
 memories are cut from it by definition, and what a transfer must have done follows by comparison.
 """
 
+from reference.model.transfer import CachedGroup, CachedModel, CachedPart, Engine, Transfer
+
 from .admitted import TP_SIZES, admitted_pairs, topologies
 from .codes import POISON, SENTINEL, decode, lane
+from .expectation import ExpectedTransfer, expect_transfer
 from .expected import (
     ExpectedTensor,
     consumer_memory,
@@ -14,24 +17,30 @@ from .expected import (
     missing_token,
     producer_memory,
 )
-from .geometry import CachedGroup, CachedPart, Engine, Transfer
+from .legal import Refused, refused_pair, refused_request
 
 __all__ = [
     "POISON",
     "SENTINEL",
     "TP_SIZES",
     "CachedGroup",
+    "CachedModel",
     "CachedPart",
     "Engine",
     "ExpectedTensor",
+    "ExpectedTransfer",
+    "Refused",
     "Transfer",
     "admitted_pairs",
     "consumer_memory",
     "decode",
+    "expect_transfer",
     "expected_memory",
     "expected_notifications",
     "lane",
     "missing_token",
     "producer_memory",
+    "refused_pair",
+    "refused_request",
     "topologies",
 ]

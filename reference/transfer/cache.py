@@ -1,4 +1,7 @@
-"""Shards and pages by definition: repeat and split the unsharded cache, cut it into blocks."""
+"""Shards and pages by definition: repeat and split the unsharded cache, cut it into blocks.
+
+Arrays of all ranks of a stage have the ranks as their first axis.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from reference.model.transfer import CachedGroup, CachedPart, Engine
+
 from .codes import Codes, full_part
-from .geometry import CachedGroup, CachedPart, Engine
 
 
 def shards(full: Codes, *, tp: int) -> list[Codes]:
@@ -24,45 +28,55 @@ def shards(full: Codes, *, tp: int) -> list[Codes]:
 
 @lru_cache(maxsize=256)
 def coded_shards(
-    part: CachedPart, *, layer: int, index: int, positions: int, tp: int
-) -> tuple[Codes, ...]:
-    """The codes of one part of one layer on each rank; kept, since all ranks of a case ask."""
-    found = shards(full_part(part, layer=layer, index=index, positions=positions), tp=tp)
-    for of_rank in found:
-        of_rank.flags.writeable = False
-    return tuple(found)
+    part: CachedPart, *, request: int = 0, layer: int, index: int, positions: int, tp: int
+) -> Codes:
+    """The codes of one part of one layer: (ranks, positions, units held, bytes). Read-only."""
+    full = full_part(part, request=request, layer=layer, index=index, positions=positions)
+    found = np.stack(shards(full, tp=tp))
+    found.flags.writeable = False
+    return found
 
 
-def block_pages(parts_of_rank: list[Codes], engine: Engine) -> list[Codes]:
-    """The pages of an attention group's layer: for each tensor (blocks, bytes).
+def block_pages(parts: list[Codes], engine: Engine) -> list[Codes]:
+    """The pages of an attention group's layer: for each tensor (..., blocks, bytes).
 
-    `parts_of_rank` are each (tokens, heads, bytes), with a whole number of blocks.
+    `parts` are each (..., tokens, heads, bytes), with a whole number of blocks.
     """
-    parts = []
-    for of_rank in parts_of_rank:
-        tokens, heads, size = of_rank.shape
-        blocks = of_rank.reshape(tokens // engine.kernel_tokens, engine.kernel_tokens, heads, size)
+    kernel_blocks = []
+    for part in parts:
+        *ranks, tokens, heads, size = part.shape
+        kernels = tokens // engine.kernel_tokens
+        blocks = part.reshape(*ranks, kernels, engine.kernel_tokens, heads, size)
         if engine.layout == "HND":
-            blocks = blocks.transpose(0, 2, 1, 3)
-        parts.append(blocks.reshape(len(blocks), -1))
-    tensors = [np.concatenate(parts, axis=1)] if engine.blocks_first else parts
-    kernels = engine.block_tokens // engine.kernel_tokens
-    return [tensor.reshape(len(tensor) // kernels, -1) for tensor in tensors]
+            blocks = blocks.swapaxes(-3, -2)
+        kernel_blocks.append(blocks.reshape(*ranks, kernels, engine.kernel_tokens * heads * size))
+    if engine.blocks_first:
+        kernel_blocks = [np.concatenate(kernel_blocks, axis=-1)]
+    per_page = engine.block_tokens // engine.kernel_tokens
+    return [
+        tensor.reshape(*tensor.shape[:-2], tensor.shape[-2] // per_page, -1)
+        if tensor.shape[-2]
+        else tensor.reshape(*tensor.shape[:-2], 0, per_page * tensor.shape[-1])
+        for tensor in kernel_blocks
+    ]
 
 
-def state_pages(parts_of_rank: list[Codes]) -> list[Codes]:
-    """The pages of a state group's layer: one tensor (states, bytes), part after part."""
-    return [np.concatenate([part.reshape(len(part), -1) for part in parts_of_rank], axis=1)]
+def state_pages(parts: list[Codes]) -> list[Codes]:
+    """The pages of a state group's layer: one tensor (..., states, bytes), part after part."""
+    flat = [part.reshape(*part.shape[:-2], part.shape[-2] * part.shape[-1]) for part in parts]
+    return [np.concatenate(flat, axis=-1)]
 
 
 def page_sizes(group: CachedGroup, engine: Engine) -> list[int]:
     """Bytes of a group's page on each of its tensors, padding not counted."""
 
-    def empty(part: CachedPart, positions: int) -> Codes:
-        return np.zeros((positions, part.units, part.unit_bytes), dtype=np.uint64)
+    def shard(part: CachedPart, positions: int) -> Codes:
+        """The first rank's, without contents."""
+        units = part.units * max(1, engine.tp // part.units) // engine.tp
+        return np.zeros((positions, units, part.unit_bytes), dtype=np.uint64)
 
     positions = 1 if group.is_state else engine.block_tokens
-    of_rank = [shards(empty(part, positions), tp=engine.tp)[0] for part in group.parts]
+    of_rank = [shard(part, positions) for part in group.parts]
     pages = state_pages(of_rank) if group.is_state else block_pages(of_rank, engine)
     return [page.shape[1] for page in pages]
 

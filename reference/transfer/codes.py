@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import CachedPart
+from reference.model.transfer import CachedPart
 
 Codes = NDArray[np.uint64]
 
@@ -20,17 +20,31 @@ SENTINEL = 0
 POISON = (1 << 64) - 1
 """What a producer's memory holds outside of a request's blocks."""
 
-_FIELDS = (("layer", 10), ("part", 4), ("unit", 16), ("position", 18), ("byte", 15))
+_FIELDS = (
+    ("request", 3),
+    ("layer", 9),
+    ("part", 4),
+    ("unit", 14),
+    ("position", 18),
+    ("byte", 15),
+)
 
 
-def code(*, layer: int, part: int, unit: int, position: int, byte: int) -> int:
+def code(*, request: int = 0, layer: int, part: int, unit: int, position: int, byte: int) -> int:
     """The code of one byte: its coordinates side by side, below a bit that is always set.
 
-    `position` is a token, or the number of a state. Raises `ValueError` for a coordinate that its
-    field is too small for.
+    `request` numbers the requests of a case, `position` is a token, or the number of a state.
+    Raises `ValueError` for a coordinate that its field is too small for.
     """
     value = 1
-    given = {"layer": layer, "part": part, "unit": unit, "position": position, "byte": byte}
+    given = {
+        "request": request,
+        "layer": layer,
+        "part": part,
+        "unit": unit,
+        "position": position,
+        "byte": byte,
+    }
     for name, bits in _FIELDS:
         if not 0 <= given[name] < 1 << bits:
             raise ValueError(f"{name} {given[name]}; accepted: 0 to {(1 << bits) - 1}")
@@ -49,13 +63,23 @@ def decode(value: int) -> dict[str, int]:
     return found
 
 
-def full_part(part: CachedPart, *, layer: int, index: int, positions: int) -> Codes:
+def full_part(
+    part: CachedPart, *, request: int = 0, layer: int, index: int, positions: int
+) -> Codes:
     """The codes of one part of one layer, unsharded: (positions, units, unit_bytes), uint64."""
-    last = (layer, index, part.units - 1, max(positions, 1) - 1, part.unit_bytes - 1)
-    code(**dict(zip(("layer", "part", "unit", "position", "byte"), last, strict=True)))
-    position, unit, byte = np.indices((positions, part.units, part.unit_bytes), dtype=np.uint64)
-    value = np.uint64(1 << 10 | layer) << np.uint64(4) | np.uint64(index)
-    value = value << np.uint64(16) | unit
+    code(
+        request=request,
+        layer=layer,
+        part=index,
+        unit=part.units - 1,
+        position=max(positions, 1) - 1,
+        byte=part.unit_bytes - 1,
+    )
+    position, unit, byte = np.ix_(
+        *(np.arange(n, dtype=np.uint64) for n in (positions, part.units, part.unit_bytes))
+    )
+    value = np.uint64((1 << 3 | request) << 9 | layer) << np.uint64(4) | np.uint64(index)
+    value = value << np.uint64(14) | unit
     value = value << np.uint64(18) | position
     return value << np.uint64(15) | byte
 

@@ -1,4 +1,7 @@
-"""What the memory of every rank holds before a transfer, and must hold after it, byte by byte."""
+"""What the memory of every rank holds before a transfer, and must hold after it, byte by byte.
+
+The functions of a stage give arrays with its ranks as their first axis.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from reference.model.transfer import CachedGroup, Engine, Transfer
+
 from .cache import block_pages, coded_shards, state_pages, tensors_of
 from .codes import POISON, SENTINEL, Codes
-from .geometry import CachedGroup, Engine, Transfer
 
 Mask = NDArray[np.bool_]
 Rank = tuple[int, int]
@@ -21,7 +25,7 @@ Rank = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ExpectedTensor:
-    """Of one tensor, (blocks, page bytes): the codes it must hold after a transfer.
+    """Of one tensor, (..., blocks, page bytes): the codes it must hold after a transfer.
 
     Where `free` is set, the sentinel is right too: tokens past the prompt's end in its last unit.
     Everywhere else a cell without a code must be untouched, and one with a code written once.
@@ -34,42 +38,57 @@ class ExpectedTensor:
 def _place(
     groups: tuple[CachedGroup, ...],
     engine: Engine,
-    rank: Rank,
+    stage: int,
     lists: tuple[tuple[int, ...], ...],
     *,
+    number: int,
     background: int,
     keep: Callable[[int, int], Mask] | None,
 ) -> list[Codes]:
-    """The tensors of a rank with the pages of a request; `keep(group, positions)` says which."""
-    stage, tp_rank = rank
+    """The tensors of a stage with the pages of a request; `keep(group, positions)` says which."""
     first, lengths = tensors_of(groups, engine, stage)
-    tensors = [np.full((engine.num_blocks, n), background, dtype=np.uint64) for n in lengths]
+    tensors = [
+        np.full((engine.tp, engine.num_blocks, n), background, dtype=np.uint64) for n in lengths
+    ]
     for (g, layer), at in first.items():
         group = groups[g]
         blocks = np.array([b for b in lists[g] if b or not group.is_state], dtype=np.int64)
         positions = len(blocks) * (1 if group.is_state else engine.block_tokens)
         parts = [
-            coded_shards(part, layer=layer, index=i, positions=positions, tp=engine.tp)[tp_rank]
+            coded_shards(
+                part, request=number, layer=layer, index=i, positions=positions, tp=engine.tp
+            )
             for i, part in enumerate(group.parts)
         ]
         if keep is not None:
-            kept = keep(g, positions)[:, None, None]
-            parts = [np.where(kept, part, np.uint64(background)) for part in parts]
+            kept = keep(g, positions)
+            if not kept.all():
+                parts = [
+                    np.where(kept[:, None, None], part, np.uint64(background)) for part in parts
+                ]
         pages = state_pages(parts) if group.is_state else block_pages(parts, engine)
         for tensor, page in enumerate(pages, start=at):
             held = blocks != 0
-            tensors[tensor][blocks[held], : page.shape[1]] = page[held]
+            tensors[tensor][:, blocks[held], : page.shape[-1]] = page[:, held]
     return tensors
+
+
+def producer_stage(
+    groups: tuple[CachedGroup, ...], engine: Engine, stage: int, request: Transfer, *, number: int
+) -> list[Codes]:
+    """The tensors of a producer stage, (ranks, blocks, page bytes), once it has computed a request.
+
+    Its blocks hold codes to their ends; all else is poison. `number` tells requests apart.
+    """
+    lists = request.producer_blocks
+    return _place(groups, engine, stage, lists, number=number, background=POISON, keep=None)
 
 
 def producer_memory(
     groups: tuple[CachedGroup, ...], engine: Engine, rank: Rank, request: Transfer
 ) -> list[Codes]:
-    """A producer rank's tensors, (blocks, page bytes), once it has computed the request.
-
-    Its blocks hold codes to their ends; all else is poison.
-    """
-    return _place(groups, engine, rank, request.producer_blocks, background=POISON, keep=None)
+    """The same of one producer rank, for the one request of a case: (blocks, page bytes)."""
+    return [t[rank[1]] for t in producer_stage(groups, engine, rank[0], request, number=0)]
 
 
 def consumer_memory(groups: tuple[CachedGroup, ...], engine: Engine, rank: Rank) -> list[Codes]:
@@ -104,14 +123,16 @@ def tokens_moved(
     return must, may
 
 
-def expected_memory(
+def expected_stage(
     groups: tuple[CachedGroup, ...],
     producer: Engine,
     consumer: Engine,
-    rank: Rank,
+    stage: int,
     request: Transfer,
+    *,
+    number: int,
 ) -> list[ExpectedTensor]:
-    """A consumer rank's tensors after the transfer."""
+    """The tensors of a consumer stage after the transfer, (ranks, blocks, page bytes)."""
 
     @cache
     def moved(g: int, positions: int) -> tuple[Mask, Mask]:
@@ -120,19 +141,26 @@ def expected_memory(
             return every, ~every
         return tokens_moved(producer, consumer, request, g, positions)
 
-    lists = request.consumer_blocks
-    every = _place(
-        groups,
-        consumer,
-        rank,
-        lists,
-        background=SENTINEL,
-        keep=lambda g, n: np.logical_or(*moved(g, n)),
-    )
-    may = _place(
-        groups, consumer, rank, lists, background=SENTINEL, keep=lambda g, n: moved(g, n)[1]
-    )
+    def placed(keep: Callable[[int, int], Mask]) -> list[Codes]:
+        lists = request.consumer_blocks
+        return _place(groups, consumer, stage, lists, number=number, background=SENTINEL, keep=keep)
+
+    every = placed(lambda g, n: np.logical_or(*moved(g, n)))
+    may = placed(lambda g, n: moved(g, n)[1])
     return [ExpectedTensor(codes, free != SENTINEL) for codes, free in zip(every, may, strict=True)]
+
+
+def expected_memory(
+    groups: tuple[CachedGroup, ...],
+    producer: Engine,
+    consumer: Engine,
+    rank: Rank,
+    request: Transfer,
+) -> list[ExpectedTensor]:
+    """The same of one consumer rank, for the one request of a case: (blocks, page bytes)."""
+    stage, at = rank
+    found = expected_stage(groups, producer, consumer, stage, request, number=0)
+    return [ExpectedTensor(tensor.codes[at], tensor.free[at]) for tensor in found]
 
 
 def missing_token(
@@ -155,19 +183,20 @@ def missing_token(
     return None
 
 
-def facing(producer: Engine, consumer: Engine) -> set[tuple[int, int]]:
+@cache
+def facing(producer_tp: int, consumer_tp: int) -> frozenset[tuple[int, int]]:
     """The pairs (producer rank, consumer rank) whose shares of the TP axis overlap."""
 
     def share(rank: int, tp: int) -> tuple[Fraction, Fraction]:
         return Fraction(rank, tp), Fraction(rank + 1, tp)
 
     found = set()
-    for p in range(producer.tp):
-        for c in range(consumer.tp):
-            (p_low, p_high), (c_low, c_high) = share(p, producer.tp), share(c, consumer.tp)
+    for p in range(producer_tp):
+        for c in range(consumer_tp):
+            (p_low, p_high), (c_low, c_high) = share(p, producer_tp), share(c, consumer_tp)
             if max(p_low, c_low) < min(p_high, c_high):
                 found.add((p, c))
-    return found
+    return frozenset(found)
 
 
 def expected_notifications(
@@ -186,5 +215,5 @@ def expected_notifications(
     return {
         ((p_stage, p), (c_stage, c), request.producer_request): 1
         for p_stage, c_stage in stages
-        for p, c in facing(producer, consumer)
+        for p, c in facing(producer.tp, consumer.tp)
     }

@@ -20,8 +20,8 @@ from reference.transfer.cache import block_pages, page_sizes, shards, state_page
 from reference.transfer.codes import code, full_part
 
 HEADS = (CachedPart("k", 2, 3), CachedPart("v", 2, 3))
-ATTENTION = CachedGroup(False, (0, 1), HEADS)
-STATE = CachedGroup(True, (2,), (CachedPart("conv.x", 4, 5), CachedPart("ssm", 4, 7)))
+ATTENTION = CachedGroup("full", (0, 1), HEADS)
+STATE = CachedGroup("gdn", (2,), (CachedPart("conv.x", 4, 5), CachedPart("ssm", 4, 7)))
 
 
 def _engine(**changes) -> Engine:
@@ -38,16 +38,24 @@ def _engine(**changes) -> Engine:
 
 
 def test_a_code_is_its_coordinates():
-    at = {"layer": 61, "part": 3, "unit": 127, "position": 4_095, "byte": 32_767}
+    at = {
+        "request": 5,
+        "layer": 61,
+        "part": 3,
+        "unit": 127,
+        "position": 4_095,
+        "byte": 32_767,
+    }
     assert decode(code(**at)) == at
     assert decode(SENTINEL) == decode(POISON) == decode(123) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [("layer", 10), ("part", 4), ("unit", 16), ("position", 18), ("byte", 15)]
+    ("name", "bits"),
+    [("request", 3), ("layer", 9), ("part", 4), ("unit", 14), ("position", 18), ("byte", 15)],
 )
 def test_a_coordinate_beyond_its_field_is_refused(name: str, bits: int):
-    at = dict.fromkeys(("layer", "part", "unit", "position", "byte"), 0)
+    at = dict.fromkeys(("request", "layer", "part", "unit", "position", "byte"), 0)
     assert decode(code(**at | {name: (1 << bits) - 1}))[name] == (1 << bits) - 1
     for bad in (-1, 1 << bits):
         with pytest.raises(ValueError, match=f"{name} {bad}; accepted: 0 to {(1 << bits) - 1}"):
@@ -65,8 +73,8 @@ def test_no_two_bytes_of_a_cache_have_one_code():
 
 
 def test_a_part_too_large_to_be_coded_is_refused():
-    with pytest.raises(ValueError, match="unit 65536"):
-        full_part(CachedPart("k", 65_537, 1), layer=0, index=0, positions=1)
+    with pytest.raises(ValueError, match="unit 16384"):
+        full_part(CachedPart("k", 16_385, 1), layer=0, index=0, positions=1)
 
 
 def test_eight_lanes_make_up_a_code():
@@ -151,4 +159,5 @@ def test_an_unknown_kind_of_group_is_refused():
 def test_channels_of_mamba_1_are_split_alone():
     sizes = {"channels": 8, "state_size": 4, "conv_columns": 3, "conv_itemsize": 2}
     group = GroupGeometry("mamba1", (0,), sizes | {"ssm_itemsize": 4}).cached()
-    assert group == CachedGroup(True, (0,), (CachedPart("conv.x", 8, 6), CachedPart("ssm", 8, 16)))
+    parts = [CachedPart("conv.x", 8, 6, True), CachedPart("ssm", 8, 16, True)]
+    assert group == CachedGroup("mamba1", (0,), tuple(parts))

@@ -19,9 +19,9 @@ from reference.transfer import (
 )
 
 KEYS = (CachedPart("k", 2, 1),)
-FULL = (CachedGroup(False, (0,), KEYS),)
-SLIDING = (CachedGroup(False, (0,), KEYS, window=3),)
-STATE = (CachedGroup(True, (0,), (CachedPart("ssm", 2, 1),)),)
+FULL = (CachedGroup("full", (0,), KEYS),)
+SLIDING = (CachedGroup("sliding", (0,), KEYS, window=3),)
+STATE = (CachedGroup("gdn", (0,), (CachedPart("ssm", 2, 1),)),)
 
 
 def _engine(**changes) -> Engine:
@@ -140,7 +140,7 @@ def test_the_first_token_that_is_needed_and_lost(groups, request_: Transfer, mis
 
 
 def test_every_rank_that_faces_another_tells_it():
-    groups = (CachedGroup(False, (0, 1), KEYS),)
+    groups = (CachedGroup("full", (0, 1), KEYS),)
     p, d = _engine(tp=4, stage_layers=(1, 1)), _engine(tp=2, stage_layers=(2,))
     told = expected_notifications(groups, p, d, _request())
     assert set(told) == {

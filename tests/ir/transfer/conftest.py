@@ -23,6 +23,7 @@ from ir.transfer import (
 )
 from ir.transfer import groups as make
 from ir.transfer import plan as planning
+from ir.transfer.groups import Kind
 
 TP_SIZES = (1, 2, 3, 4, 6, 8)
 FAMILIES = (
@@ -47,12 +48,24 @@ class Scenario:
     request: TransferRequest
 
 
+KINDS = {
+    Kind.FULL: "full",
+    Kind.SLIDING: "sliding",
+    Kind.MLA: "mla",
+    Kind.MAMBA1: "mamba1",
+    Kind.MAMBA2: "mamba2",
+    Kind.GDN: "gdn",
+}
+
+
 def cached_groups(model: ModelCache) -> tuple[rt.CachedGroup, ...]:
     return tuple(
         rt.CachedGroup(
-            is_state=group.kind.is_state,
+            kind=KINDS[group.kind],
             layers=group.layers,
-            parts=tuple(rt.CachedPart(p.name, p.units, p.unit_bytes) for p in group.parts),
+            parts=tuple(
+                rt.CachedPart(p.name, p.units, p.unit_bytes, p.always_sharded) for p in group.parts
+            ),
             window=group.window,
         )
         for group in model.groups
