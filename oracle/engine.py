@@ -222,7 +222,7 @@ class _Run:
             return
         unit, undecided = given_up(waiting.pop(), self.crashes, CRASHES)
         held[unit.number] += [Checked(r) for r in undecided]
-        child.connection.send(("unit", unit))
+        child.send(("unit", unit))
         child.busy, child.heard = unit, time.monotonic()
 
     def _absorb(

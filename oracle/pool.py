@@ -42,6 +42,11 @@ class Child:
     at: At | None = None
     busy: Any = None
 
+    def send(self, message: tuple[Any, ...]) -> None:
+        """Send ``message``; a child that ended meanwhile is noticed where its answer is awaited."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.connection.send(message)
+
 
 @dataclass(slots=True)
 class Pool:
@@ -122,7 +127,7 @@ class Pool:
     def ask(self, message: tuple[Any, ...], answer: str) -> tuple[Any, ...] | Died:
         """Send ``message`` to the first worker and wait for its answer of that name."""
         child = self.children[0]
-        child.connection.send(message)
+        child.send(message)
         child.busy, child.heard = message, time.monotonic()
         try:
             while True:

@@ -136,6 +136,8 @@ def test_a_worker_answers_is_replaced_and_stops(monkeypatch: pytest.MonkeyPatch)
         assert "IRVERIFY_TEST_ONLY" not in os.environ
         first = pool.children[0]
         first.process.kill()
+        # Dead for certain: its pipe is broken by the time that it is asked.
+        first.process.join()
         assert pool.ask(("describe", "reference"), "described") == Died("SIGKILL")
         assert pool.children[0] is not first
         assert isinstance(pool.ask(("describe", "reference"), "described"), tuple)
