@@ -16,6 +16,7 @@ from ir.compilation.errors import CompilationError, DonationError, LoweringError
 from ir.compilation.functionalize import functionalize
 from ir.compilation.lower import CACHE, lower
 from ir.compilation.passes import FunctionalizationPass, LoweringPass
+from ir.compilation.registry import register_pass, unregister_pass
 from ir.compilation.report import Report
 
 __all__ = [
@@ -32,4 +33,6 @@ __all__ = [
     "eliminate_clones",
     "functionalize",
     "lower",
+    "register_pass",
+    "unregister_pass",
 ]
