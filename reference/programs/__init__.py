@@ -1,0 +1,26 @@
+"""What programs mean: an interpreter over NumPy storages whose windows give the aliasing."""
+
+from .expected import (
+    ExpectedProgram,
+    ExpectedStorage,
+    ExpectedTensor,
+    ProgramExpectation,
+    expect_program,
+    expectation_of,
+)
+from .ir_calls import Asked, ExpectedCall
+from .machine import Machine
+from .vocabulary import ATEN
+
+__all__ = [
+    "ATEN",
+    "Asked",
+    "ExpectedCall",
+    "ExpectedProgram",
+    "ExpectedStorage",
+    "ExpectedTensor",
+    "Machine",
+    "ProgramExpectation",
+    "expect_program",
+    "expectation_of",
+]
