@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
-
-from oracle.verdict import Verdict
 
 from .completion import completion, refusal
+from .judge import Judge
 from .memory import aliasing, mutation, uninitialized
 from .metadata import fake, layout
+from .programs_table import PROGRAM_JUDGES
 from .values import values
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
-    """A judge: its name, what it claims, the codes it answers for, and its kinds in a sentence."""
-
-    name: str
-    claim: str
-    codes: tuple[str, ...]
-    kinds: Mapping[str, str]
-    judge: Callable[[Any], Verdict]
-    """Of the evidence that its kind of case gives."""
-
 
 JUDGES: Mapping[str, Judge] = MappingProxyType(
     {
@@ -126,6 +111,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
                 },
                 judge=uninitialized,
             ),
+            *PROGRAM_JUDGES,
         )
     }
 )
@@ -151,8 +137,6 @@ CODES: Mapping[str, str] = MappingProxyType(
 
 LATER: Mapping[str, str] = MappingProxyType(
     {
-        "CACHE": "property lowering",
-        "GRAPH": "property lowering",
         "CG": "property addresses",
         "PAD": "property addresses",
         "KVID": "property transfer",

@@ -28,11 +28,16 @@ def values(evidence: Evidence) -> Verdict:
         return disagrees(name, "arity", place)
     wide = False
     for observed, wanted in zip(returned.outputs, expected.outputs, strict=True):
-        verdict = _metadata(name, observed, wanted) or _elements(name, observed, wanted)
+        verdict = compare(name, observed, wanted)
         if verdict is not None:
             return verdict
         wide = wide or too_wide(wanted)
     return undecided(name, "bound-too-wide") if wide else agrees(name)
+
+
+def compare(judge: str, observed: ObservedTensor, wanted: ExpectedOutput) -> Verdict | None:
+    """The verdict where an output differs in dtype, shape or an element; None where it is right."""
+    return _metadata(judge, observed, wanted) or _elements(judge, observed, wanted)
 
 
 def _metadata(judge: str, observed: ObservedTensor, wanted: ExpectedOutput) -> Verdict | None:

@@ -1,0 +1,33 @@
+"""What a judge of programs is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oracle.observation import Observation
+from oracle.program_observation import ProgramReturned
+from reference.declaration import Refusal
+from reference.model import ProgramCase
+from reference.programs import ExpectedCall, ExpectedProgram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramEvidence:
+    """One run of a program beside what it means.
+
+    ``expected`` follows from the values that ops of the IR were seen to return; None where torch
+    must refuse the program, where it did not return, and where ``unknown`` says why nobody can
+    tell. ``calls`` are the ops of the IR as far as they are known.
+    """
+
+    case: ProgramCase
+    expected: ExpectedProgram | None
+    refusal: Refusal | None
+    calls: tuple[ExpectedCall, ...]
+    observation: Observation | ProgramReturned
+    unknown: str = ""
+
+    @property
+    def returned(self) -> ProgramReturned | None:
+        found = self.observation
+        return found if isinstance(found, ProgramReturned) else None

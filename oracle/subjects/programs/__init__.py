@@ -1,0 +1,1 @@
+"""Programs as torch runs them: step by step, as graphs through passes, and compiled."""

@@ -1,0 +1,124 @@
+"""How many clones could go: every set of them tried on data that hides nothing.
+
+A set may go if, without these clones, outputs have the same bytes and layout, inputs hold the same
+bytes afterwards, and outputs share storage with inputs and each other as before: on three sets of
+random data, and where two inputs that look alike are one tensor. Only clones that keep their
+operand's layout are asked about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from reference.dtypes import FORMATS, numpy_dtype
+from reference.model import ProgramCase, Value
+
+from .calls import run_steps
+from .memory import build, observed
+
+MOST = 8
+"""Clones up to which every set is tried."""
+SETS = 3
+_CLONE = "aten.clone.default"
+Told = tuple[Any, ...]
+
+
+def clones_of(case: ProgramCase, values: list[Any]) -> tuple[int, ...]:
+    """Numbers of the values of clones laid out like their operand, given all values of a run."""
+    found: list[int] = []
+    number = len(case.inputs)
+    for step in case.steps:
+        if step.target == _CLONE and isinstance(step.operands[0], Value):
+            made, given = values[number], values[step.operands[0].number]
+            if made.stride() == given.stride():
+                found.append(number)
+        number += step.results
+    return tuple(found)
+
+
+class Tellers:
+    """Runs of the whole program that a program without some clones is held against."""
+
+    def __init__(self, case: ProgramCase) -> None:
+        self._settings = list(_settings(case))
+        self._whole = [
+            (merged, arrays, _run(merged, arrays, frozenset())) for merged, arrays in self._settings
+        ]
+
+    def told(self, removed: frozenset[int]) -> str:
+        """Which setting tells that these clones are gone; empty where none does."""
+        for number, (case, arrays, whole) in enumerate(self._whole):
+            if _run(case, arrays, removed) != whole:
+                same = "" if number < SETS else ", two inputs being one tensor"
+                return f"data set {number % SETS}{same}"
+        return ""
+
+    def removable(self, clones: tuple[int, ...]) -> int | None:
+        """The size of the largest set that nobody tells; None where there are too many."""
+        if len(clones) > MOST:
+            return None
+        for size in range(len(clones), 0, -1):
+            if any(not self.told(frozenset(some)) for some in combinations(clones, size)):
+                return size
+        return 0
+
+
+def _settings(case: ProgramCase) -> Iterator[tuple[ProgramCase, list[np.ndarray]]]:
+    for number in range(SETS):
+        yield case, _data(case, number)
+    for merged in _merged_inputs(case):
+        yield merged, _data(merged, 0)
+
+
+def _data(case: ProgramCase, number: int) -> list[np.ndarray]:
+    """Contents of every storage in which no two elements are likely to be equal."""
+    random = np.random.default_rng([number, len(case.storages)])
+    made: list[np.ndarray] = []
+    for storage in case.storages:
+        if FORMATS[storage.dtype].kind == "float":
+            values = random.uniform(0.5, 3.0, storage.numel)
+            made.append(values.astype(numpy_dtype(storage.dtype)))
+        else:
+            # Small: an integer may be an index, or a count.
+            made.append(storage.array())
+    return made
+
+
+def _merged_inputs(case: ProgramCase) -> Iterator[ProgramCase]:
+    """The case with two inputs that look alike, neither donated, given as one tensor."""
+    from dataclasses import replace
+
+    looks = [
+        (view.shape, view.strides, case.storages[view.storage].dtype)
+        for view in (case.tensors[number] for number in case.inputs)
+    ]
+    for i, j in combinations(range(len(case.inputs)), 2):
+        apart = case.inputs[i] != case.inputs[j] and not {i, j} & set(case.donated)
+        if apart and looks[i] == looks[j]:
+            inputs = tuple(case.inputs[i] if k == j else n for k, n in enumerate(case.inputs))
+            yield replace(case, inputs=inputs)
+
+
+def _run(case: ProgramCase, arrays: list[np.ndarray], removed: frozenset[int]) -> Told | str:
+    """Everything that a caller can see of a run, donated inputs apart."""
+    memory = build(case, arrays)
+    try:
+        values = run_steps(case, memory.inputs, identity=removed)
+    except (RuntimeError, TypeError, ValueError) as error:  # a step that no longer fits
+        return type(error).__name__
+    outputs = observed(tuple(values[n] for n in case.outputs), memory)
+    donated = {case.tensors[case.inputs[i]].storage for i in case.donated}
+    inputs = [after.tobytes() for i, after in enumerate(memory.after(case)) if i not in donated]
+    # A donated storage is nobody's: an output in it owns it, unless another one lies there too.
+    own: dict[int, int] = {}
+    partition = tuple(
+        o.storage if o.storage >= 0 and o.storage not in donated
+        else -1 - own.setdefault(o.storage, len(own))
+        for o in outputs
+    )  # fmt: skip
+    shown = tuple((o.dtype, o.shape, o.strides, o.offset, o.values.tobytes()) for o in outputs)
+    return (shown, tuple(inputs), partition)

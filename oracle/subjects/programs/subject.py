@@ -1,0 +1,234 @@
+"""Programs through the passes of ``ir.compilation``, a user's own passes, and torch.compile.
+
+unwrapped     step by step in torch, ops of the IR straight to their providers
+fx-unlowered  the graph as it is, run node by node
+fx-cold       lowered through an empty replacement cache, then rid of clones
+fx-warm       the same through a cache that has served the program once
+fx-uncached   the same without a cache
+fx-inplace    as fx-cold, by providers that write into their activations
+fx-blind      as fx-cold, where the metadata does not tell which inputs share memory
+fx-pass       clone elimination, or the user's pass, on the graph as it is
+fx-perturbed  one call of the program beside calls that differ from it in one factor of the key
+backend       torch.compile through our backend, the lowered graph run node by node
+inductor      torch.compile through our backend and Inductor
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from oracle.observation import Declined, Raised, Unavailable
+from oracle.program_observation import CloneFacts, GraphFacts, ProgramReturned
+from oracle.subject import Provider
+from reference.model import ProgramCase
+
+from .calls import is_ir, run_steps, unwrapped
+from .memory import ProgramMemory, build, observed, reached
+
+OWN = "passes"
+LOWERED = ("fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind")
+COMPILED = ("backend", "inductor")
+ROUTES = ("unwrapped", "fx-unlowered", *LOWERED, "fx-pass", "fx-perturbed", *COMPILED)
+STOCK = {"backend": "aot_eager", "inductor": "stock"}
+"""What torch itself does on the way that a route takes."""
+
+
+ProgramObservation = ProgramReturned | Raised | Declined | Unavailable
+
+
+class Programs:
+    """Observes programs. Remembers the last one's cold cache, which its warm route goes on with."""
+
+    def __init__(self) -> None:
+        self._case: ProgramCase | None = None
+        self._cold: dict[str, Any] = {}
+
+    def providers(self, sources: dict[str, str]) -> tuple[Provider, ...]:
+        """Our pipeline, and each registered pass; ``sources``: the files of the latter."""
+        from ir.compilation.registry import PASSES
+
+        own = Provider(op="program", name=OWN, routes=ROUTES)
+        users = [
+            Provider(op="program", name=name, routes=("fx-pass",), source=sources.get(name))
+            for name in PASSES
+        ]
+        return (own, *users)
+
+    def observe(self, case: ProgramCase, provider: str, route: str) -> ProgramObservation:
+        """Run the program. What it raises is reported, never raised."""
+        if route == "inductor" and not _has_compiler():
+            return Unavailable("no-compiler")
+        if case is not self._case:
+            self._case, self._cold = case, {}
+        try:
+            return replace(self._driven(case, provider, route), route=route)
+        except _Declines as declined:
+            return Declined(declined.because)
+        except Exception as error:  # what a subject raises is an observation, whatever it is
+            return _raised(error)
+
+    def _driven(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
+        eager = _eager(case)
+        if route == "unwrapped":
+            return replace(_eager(case, find=unwrapped), eager=eager.outputs)
+        if route == "fx-perturbed":
+            from .perturbing import perturbed
+
+            return replace(eager, perturbed=perturbed(case))
+        if route in COMPILED:
+            return self._compiled(case, route, eager)
+        found = self._through_graph(case, provider, route)
+        # What nothing used was not made: its place is taken by what it would have been.
+        return replace(found, eager=eager.outputs, seen={**eager.seen, **found.seen})
+
+    def _through_graph(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
+        from .running import run_graph
+
+        graph, facts, clones = self._passed(case, provider, route)
+        memory = build(case)
+        outputs, seen = run_graph(graph, memory.inputs)
+        return replace(_returned(case, memory, outputs, seen), graph=facts, clones=clones)
+
+    def _passed(
+        self, case: ProgramCase, provider: str, route: str
+    ) -> tuple[Any, GraphFacts, CloneFacts | None]:
+        from .caching import recording_cache
+        from .graph import program_graph
+        from .inplace import inplace_providers
+        from .passing import passed
+        from .pipeline import piped, warmed
+        from .structure import structure
+
+        match route:
+            case "fx-unlowered":
+                graph = program_graph(case)
+                return graph, GraphFacts(structure=structure(graph.module.graph)), None
+            case "fx-pass":
+                return passed(case, "" if provider == OWN else provider)
+            case "fx-cold":
+                cache = recording_cache()
+                done = piped(case, cache=cache, inspect=True)
+                self._cold["cache"] = cache
+            case "fx-warm":
+                cache = self._cold.get("cache") or warmed(case)
+                done = piped(case, cache=cache)
+                uncached = self._cold.get("uncached") or piped(case, cache=None).facts.structure
+                self._cold["uncached"] = uncached
+                done = replace(done, facts=replace(done.facts, uncached=uncached, spurious=()))
+            case "fx-uncached":
+                done = piped(case, cache=None)
+                self._cold["uncached"] = done.facts.structure
+            case "fx-inplace":
+                with inplace_providers():
+                    done = piped(case, cache=recording_cache(), inspect=True)
+            case "fx-blind":
+                done = piped(case, cache=self._cold.get("cache"), blind=True, inspect=True)
+                done = replace(done, facts=replace(done.facts, spurious=()))
+            case _:
+                raise ValueError(f"route {route!r}; accepted: {', '.join(ROUTES)}")
+        return done.graph, done.facts, None
+
+    def _compiled(self, case: ProgramCase, route: str, eager: ProgramReturned) -> ProgramReturned:
+        try:
+            found = _compile(case, route)
+        except Exception:  # torch may fail on the same program without us
+            if _fails(case, STOCK[route]):
+                raise _Declines("stock-torch-fails") from None
+            raise
+        # Inductor sums in another order: behind an op of the IR its bits are its own.
+        exact = route != "inductor" or not any(is_ir(s) for s in case.steps)
+        found = replace(found, eager=eager.outputs, exact=exact)
+        if _same(found, eager):
+            return found
+        if _fails(case, STOCK[route]):
+            return found
+        stock = _compile(case, STOCK[route])
+        if _same(found, stock):
+            raise _Declines("as-stock-torch")
+        return found
+
+
+class _Declines(Exception):
+    """A disagreement that torch shows without us. ``because`` is a fixed slug."""
+
+    def __init__(self, because: str) -> None:
+        super().__init__(because)
+        self.because = because
+
+
+def _has_compiler() -> bool:
+    from ir import compiled
+
+    return compiled.has_compiler()
+
+
+def _compile(case: ProgramCase, way: str) -> ProgramReturned:
+    from .compiling import run_compiled
+
+    memory = build(case)
+    done = run_compiled(case, memory.inputs, way)
+    return _returned(case, memory, done.outputs, done.seen)
+
+
+def _fails(case: ProgramCase, way: str) -> bool:
+    try:
+        _compile(case, way)
+    except Exception:  # whatever torch raises, it fails
+        return True
+    return False
+
+
+def _eager(case: ProgramCase, find: Callable[[str], Any] | None = None) -> ProgramReturned:
+    """The program step by step."""
+    from .calls import target_of
+
+    memory = build(case)
+    seen: dict[int, Any] = {}
+
+    def keep(number: int, step: Any, results: list[Any]) -> None:
+        if is_ir(step):
+            seen.update((number + k, r.detach().clone()) for k, r in enumerate(results))
+
+    values = run_steps(case, memory.inputs, find=find or target_of, after=keep)
+    return _returned(case, memory, (values[n] for n in case.outputs), seen)
+
+
+def _returned(
+    case: ProgramCase, memory: ProgramMemory, outputs: Iterable[Any], seen: dict[int, Any]
+) -> ProgramReturned:
+    outputs = tuple(outputs)
+    shown = observed(outputs, memory)
+    after = memory.after(case)
+    copies = dict(zip(seen, observed(tuple(seen.values()), memory), strict=True))
+    return ProgramReturned(
+        route="",
+        outputs=shown,
+        inputs_after=after,
+        seen=copies,
+        reached=reached(outputs, memory),
+    )
+
+
+def _same(one: ProgramReturned, other: ProgramReturned) -> bool:
+    """Whether two runs differ in nothing that a judge looks at."""
+    pairs = zip(one.outputs, other.outputs, strict=True)
+    return (
+        all(
+            (a.dtype, a.shape, a.strides, a.offset, a.storage)
+            == (b.dtype, b.shape, b.strides, b.offset, b.storage)
+            and a.values.tobytes() == b.values.tobytes()
+            for a, b in pairs
+        )
+        and one.reached == other.reached
+        and all(
+            a.tobytes() == b.tobytes()
+            for a, b in zip(one.inputs_after, other.inputs_after, strict=True)
+        )
+    )
+
+
+def _raised(error: BaseException) -> Raised:
+    bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
+    return Raised(type(error).__name__, bases, str(error))
