@@ -5,8 +5,18 @@ A kernel file written for `vllm.ir` 0.33.0 registers here by changing its import
 
 from ir import compiled, ops
 from ir.op import enable_torch_wrap, register_op, set_default_torch_wrap
+from ir.state import IrContext, ir_state, scope
 
-__all__ = ["compiled", "enable_torch_wrap", "ops", "register_op", "set_default_torch_wrap"]
+__all__ = [
+    "IrContext",
+    "compiled",
+    "enable_torch_wrap",
+    "ir_state",
+    "ops",
+    "register_op",
+    "scope",
+    "set_default_torch_wrap",
+]
 
 
 def __getattr__(name: str) -> object:

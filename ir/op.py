@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -24,7 +24,12 @@ from ir.errors import RegistrationError
 from ir.overload import IrOpInplaceOverload, library
 from ir.parameters import Parameters
 from ir.provider import IrOpImpl
+from ir.state.context import here
+from ir.state.declared import Uses
 from ir.tolerances import DEFAULT_TOLERANCES, ToleranceSpec
+
+if TYPE_CHECKING:
+    from ir.state.overload import ScopedOverload
 
 __all__ = [
     "RESERVED_PROVIDERS",
@@ -59,6 +64,7 @@ def register_op(
     activations: list[str] | None = None,
     allow_inplace: bool = False,
     token_args: list[str] | None = None,
+    state: Sequence[str] | None = None,
 ) -> Callable[[Callable[..., Any]], IrOp]: ...
 def register_op(
     f: Callable[..., Any] | None = None,
@@ -67,6 +73,7 @@ def register_op(
     activations: list[str] | None = None,
     allow_inplace: bool = False,
     token_args: list[str] | None = None,
+    state: Sequence[str] | None = None,
 ) -> IrOp | Callable[[Callable[..., Any]], IrOp]:
     """Register an op; the decorated function is its native.
 
@@ -79,6 +86,7 @@ def register_op(
         token_args: parameters whose dimension 0 is the number of tokens, so that one
             compilation serves every number; by default the activations, and index tensors of
             one number a token.
+        state: the names of the states that native uses; see `register_impl`.
 
     Raises RegistrationError: keyword-only parameters, a bad or taken name, an unknown parameter
     among `activations` or `token_args`, an output count that does not match.
@@ -89,7 +97,7 @@ def register_op(
         _check_name("op", op_name)
         if op_name in IrOp.registry:
             raise RegistrationError(f"op {op_name!r} is already registered")
-        op = IrOp(op_name, native, activations, allow_inplace, token_args)
+        op = IrOp(op_name, native, activations, allow_inplace, token_args, state)
         IrOp.registry[op_name] = op
         return op
 
@@ -103,6 +111,8 @@ class IrOp:
 
     maybe_inplace: IrOpInplaceOverload
     """The overload to which the activations are donated; only where the op allows it."""
+    scoped: ScopedOverload | None
+    """The overload that graphs hold where a provider may use state."""
 
     def __init__(
         self,
@@ -111,6 +121,7 @@ class IrOp:
         activations: list[str] | None,
         allow_inplace: bool,
         token_args: list[str] | None,
+        state: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.__doc__ = inspect.getdoc(native)
@@ -139,7 +150,9 @@ class IrOp:
 
         self.impls: dict[str, IrOpImpl] = {}
         self._scope = PriorityScope(name, self.impls)
-        self.impls["native"] = IrOpImpl(self, "native", native, compilable=True)
+        self.stateful = False
+        """Whether a provider of the op may use state."""
+        self.scoped = None
 
         library.define(name + self.schema)
         # AOTAutograd decomposes CompositeImplicitAutograd only: this key keeps the op whole.
@@ -148,6 +161,16 @@ class IrOp:
         self.torch_op = getattr(torch.ops.ir, name).default
         if allow_inplace:
             self.maybe_inplace = IrOpInplaceOverload(self, native)
+        compilable = not Uses(name, native, state).stateful
+        self._add(IrOpImpl(self, "native", native, compilable=compilable, state=state))
+
+    def _add(self, impl: IrOpImpl) -> None:
+        self.impls[impl.provider] = impl
+        self.stateful = any(i.uses.stateful for i in self.impls.values())
+        if self.stateful and self.scoped is None:
+            from ir.state.overload import ScopedOverload
+
+            self.scoped = ScopedOverload(self)
 
     def __repr__(self) -> str:
         return f"IrOp({self.name!r})"
@@ -167,6 +190,7 @@ class IrOp:
         contract: str | None = None,
         depends_on: Sequence[object] = (),
         compilable: bool = False,
+        state: Sequence[str] | None = None,
         replace: bool = False,
     ) -> Callable[[Callable[..., Any]], IrOpImpl]:
         """Register the decorated function, of native's own schema, as a provider.
@@ -179,6 +203,8 @@ class IrOp:
             depends_on: what its result depends on besides its code: objects, modules, paths of
                 files, names of installed distributions (their version counts).
             compilable: `set_priority(compile=...)` may route it through torch.compile.
+            state: the names of the states it uses (`ir.ir_state`); any other is refused to it.
+                Where it is None, those that its code names.
             replace: take the place of a provider of this name.
 
         Raises RegistrationError.
@@ -200,7 +226,7 @@ class IrOp:
                     f"{self.name}: provider {provider!r} is already registered; accepted: another "
                     "name, or replace=True"
                 )
-            self.impls[provider] = impl = IrOpImpl(
+            impl = IrOpImpl(
                 self,
                 provider,
                 f,
@@ -210,7 +236,9 @@ class IrOp:
                 contract=contract,
                 depends_on=tuple(depends_on),
                 compilable=compilable,
+                state=state,
             )
+            self._add(impl)
             self._scope.bump()
             return impl
 
@@ -224,6 +252,7 @@ class IrOp:
                 f"{self.name}: cannot unregister {provider!r}; accepted: one of {removable}"
             )
         del self.impls[provider]
+        self.stateful = any(i.uses.stateful for i in self.impls.values())
         self._scope.bump()
 
     def register_validation(self, fn: Callable[..., None]) -> Callable[..., None]:
@@ -243,6 +272,12 @@ class IrOp:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch_wrap_enabled():
+            if self.stateful:
+                if is_dynamo_compiling() and self.scoped is not None:
+                    return self.scoped.traced(self.positional(args, kwargs))
+                if here().lifted is not None:
+                    # Called by a provider that is being lowered: its states are at hand only now.
+                    return self._inner_call(*args, **kwargs)
             return self.torch_op(*args, **kwargs)
         return self._inner_call(*args, **kwargs)
 

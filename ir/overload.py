@@ -32,6 +32,9 @@ class IrOpInplaceOverload:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch_wrap_enabled():
+            if self.op.stateful:
+                # Nothing has to be written in place, and a graph wants the states of the call.
+                return self.op(*args, **kwargs)
             return self.torch_op(*args, **kwargs)
         return self._inner_call(*args, **kwargs)
 
@@ -48,7 +51,7 @@ class IrOpInplaceOverload:
         impl = priority.select(args, {})
         if priority.configuration is not None and impl.compilable:
             return compiled.call(impl, priority.configuration, args, functional=False)
-        return impl.impl_fn(*args)
+        return impl.donated_call(args)
 
     def _fake_call(self, *args: Any, **kwargs: Any) -> Any:
         op = self.op

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.library import infer_schema
 
 from ir.errors import RegistrationError
 from ir.identity import check_declared, identity
+from ir.state.context import at, here, place
+from ir.state.declared import Uses
 
 if TYPE_CHECKING:
     from ir.op import IrOp
@@ -21,7 +24,8 @@ class IrOpImpl:
     `impl_fn` is the author's function; one registered with `inplace=True` may write its
     activations. `func_impl_fn` never writes its inputs. `contract` names the contract that the
     provider means where that is another than the op's own. `compilable` says whether
-    `set_priority(compile=...)` may route it through torch.compile.
+    `set_priority(compile=...)` may route it through torch.compile. `uses` tells which states it
+    keeps between calls.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class IrOpImpl:
         contract: str | None = None,
         depends_on: tuple[object, ...] = (),
         compilable: bool = False,
+        state: Sequence[str] | None = None,
     ) -> None:
         subject = f"{op.name}: provider {provider!r}"
         schema = infer_schema(impl_fn, mutates_args=[])
@@ -48,6 +53,12 @@ class IrOpImpl:
                 f"{subject} is inplace; accepted: inplace=False, since the op does not allow it"
             )
         check_declared(subject, impl_fn, depends_on)
+        self.uses = Uses(subject, impl_fn, state)
+        if compilable and self.uses.stateful:
+            raise RegistrationError(
+                f"{subject} uses state and is compilable; accepted: compilable=False, since code "
+                "compiled by itself has no scope"
+            )
         self.op = op
         self.provider = provider
         self.impl_fn = impl_fn
@@ -86,9 +97,26 @@ class IrOpImpl:
         """The provider without side effects: activations it may write are copied first."""
         if kwargs:
             args = self.op.positional(args, kwargs)
+        if self.op.stateful and not is_dynamo_compiling():
+            return self._in_place(self._functional, args)
+        return self._functional(*args)
+
+    def _functional(self, *args: Any) -> Any:
         if not self.inplace:
             return self.impl_fn(*args)
         return self.impl_fn(*self.copied(args))
+
+    def donated_call(self, args: tuple[Any, ...]) -> Any:
+        """The provider itself, which may write its activations."""
+        if self.op.stateful and not is_dynamo_compiling():
+            return self._in_place(self.impl_fn, args)
+        return self.impl_fn(*args)
+
+    def _in_place(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        """Run where the states that it asks for are known to be asked for by this provider."""
+        where = here()
+        with at(place(where.text, self.uses, where.lifted)):
+            return fn(*args)
 
     def copied(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with the activations copied, so that an in-place provider owns them.

@@ -15,6 +15,7 @@ from ir.compilation.functionalize import functionalize
 from ir.compilation.lower import CACHE, lower
 from ir.compilation.passes import LoweringPass, donated_positions
 from ir.compilation.report import Report
+from ir.compilation.states import state_positions
 
 _OPTIONS = ("run", "cache", "report")
 
@@ -82,7 +83,8 @@ def _run_graph(
 
     def compile_graph(lowered: fx.GraphModule, _: Any) -> Callable[..., Any]:
         done = lower(lowered.graph, cache=cache)
-        clones = eliminate_clones(lowered.graph, donated=donated_positions(lowered.graph, donated))
+        given = donated_positions(lowered.graph, donated)
+        clones = eliminate_clones(lowered.graph, donated=(*given, *state_positions(lowered.graph)))
         if report is not None:
             report.passes += [done, clones]
         lowered.recompile()

@@ -19,11 +19,14 @@ from ir.compilation.key import Unkeyable, ambient, make_key
 from ir.compilation.report import Lowered, LoweredNode
 from ir.compilation.select import select
 from ir.compilation.splice import splice
+from ir.compilation.states import unfold
 from ir.compilation.symbols import guard_count, shape_env_of
 from ir.compilation.template import Template, trace
 from ir.errors import RegistrationError
 from ir.op import IrOp
 from ir.provider import IrOpImpl
+from ir.state import StateError, ir_state
+from ir.state.overload import LEADING
 
 # A node to lower, and the (op, provider) pairs whose replacements it came from.
 _Pending = tuple[fx.Node, tuple[tuple[str, str], ...]]
@@ -79,6 +82,7 @@ class _Lowering:
             self._graph(module.graph, f"{place}{name}.")
             if len(self.nodes) != before:
                 module.recompile()
+        unfold(graph)
         work: list[_Pending] = [(n, ()) for n in graph.nodes if ir_call(n) is not None]
         work.reverse()
         while work:
@@ -95,9 +99,18 @@ class _Lowering:
             return []
         op, overload = called
         where = f"{place}{node.name} ({op.name}.{overload})"
-        given = op.positional(tuple(node.args), dict(node.kwargs))
+        leading = LEADING if overload == "scoped" else 0
+        given = (
+            *node.args[:leading],
+            *op.positional(tuple(node.args[leading:]), dict(node.kwargs)),
+        )
         args = tuple(_value(a, where) for a in given)
-        impl, declined = select(op, args)
+        impl, declined = select(op, args[leading:])
+        if overload != "scoped" and impl.uses.names(ir_state):
+            raise LoweringError(
+                f"{where}: provider {impl.provider!r} uses state {impl.uses.names(ir_state)}, and "
+                "nothing says of which scope; accepted: graphs that torch.compile captures"
+            )
         if (op.name, impl.provider) in chain:
             raise LoweringError(
                 f"{where}: provider {impl.provider!r} calls its own op and would be traced "
@@ -149,9 +162,11 @@ class _Lowering:
         env = shape_env_of(args)
         known = guard_count(env)
         fn = impl.impl_fn if overload == "maybe_inplace" else impl.func_impl_fn
+        if overload == "scoped" and op.scoped is not None:
+            fn = op.scoped.bound(impl)
         try:
             template = trace(fn, args, mode, self.decompositions)
-        except LoweringError as error:
+        except (LoweringError, StateError) as error:
             raise LoweringError(f"{where}: provider {impl.provider!r}: {error}") from error
         guards: tuple[str, ...] = ()
         if env is not None and guard_count(env) != known:

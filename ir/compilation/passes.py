@@ -26,6 +26,7 @@ from ir.compilation.functionalize import functionalize
 from ir.compilation.key import Unkeyable, ambient
 from ir.compilation.lower import CACHE, lower
 from ir.compilation.report import Report
+from ir.compilation.states import state_positions
 from ir.errors import RegistrationError
 from ir.identity import identity
 from ir.op import IrOp
@@ -130,7 +131,7 @@ class LoweringPass(CustomGraphPass):
             decompositions = select_decomp_table()
         lowered = lower(graph, cache=self.cache, decompositions=decompositions)
         donated = donated_positions(graph, self._given_away())
-        clones = eliminate_clones(graph, donated=donated)
+        clones = eliminate_clones(graph, donated=(*donated, *state_positions(graph)))
         if self.report is not None:
             self.report.passes += [lowered, clones]
 

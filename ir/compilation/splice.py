@@ -62,7 +62,7 @@ def splice(
             f"the op declares {len(declared)}"
         )
     values = Values(mode, leaves)
-    if template.exact and declared is not None and overload == "default":
+    if template.exact and declared is not None and overload != "maybe_inplace":
         _preset(template, results, declared, values)
     made: list[fx.Node] = []
     with graph.inserting_before(node):
@@ -79,7 +79,7 @@ def splice(
         outputs = [items[r.number] if type(r) is Slot else r for r in results]
         if declared is not None:
             found = [values.values[r.number] if type(r) is Slot else r for r in results]
-            if overload == "default":
+            if overload != "maybe_inplace":
                 fit = _Fit(graph, node, mode, kept, made, f"provider {impl.provider!r}")
                 taken = {t.untyped_storage()._cdata for t in flat_tensors(leaves)}
                 outputs = [
