@@ -1,0 +1,25 @@
+"""Graphs: work recorded once and repeated on the same addresses, on CUDA or on the host.
+
+    graph = ir.capture.capture(step, x, positions)
+    y = graph.replay(new_x, new_positions)
+"""
+
+from ir.capture.entry import capture
+from ir.capture.errors import CaptureError, CaptureRefused, ReplayError, StaleAddress
+from ir.capture.graph import CapturedGraph
+from ir.capture.kernels import register_replayable, unregister_replayable
+from ir.capture.ledger import AddressLedger
+from ir.capture.rules import REASONS
+
+__all__ = [
+    "REASONS",
+    "AddressLedger",
+    "CaptureError",
+    "CaptureRefused",
+    "CapturedGraph",
+    "ReplayError",
+    "StaleAddress",
+    "capture",
+    "register_replayable",
+    "unregister_replayable",
+]

@@ -1,0 +1,223 @@
+"""The host capture: CUDA's rules on a machine without a GPU.
+
+The function is recorded twice and the two recordings compared, since what differs between them
+(a clock, Python's random numbers, a counter) would be baked in. Then the tape is rehearsed with
+its arena poisoned: what was computed outside dispatch, and so is on no tape, keeps the poison.
+Like a CUDA capture this leaves nothing behind: whatever the function wrote is put back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_flatten
+
+from ir.capture.errors import CaptureRefused
+from ir.capture.ledger import AddressLedger, Entry, extent
+from ir.capture.owners import Place, places
+from ir.capture.recorder import POISON, Recorder
+from ir.capture.tape import copied, storage_bytes, storage_of, tensors_in
+from ir.capture.watch import watched
+
+_CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recording:
+    """One run of the function: its tape and results, and the values that it left."""
+
+    recorder: Recorder
+    outputs: object
+    values: object
+    left: dict[int, bytes]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is captured: a function, its static inputs, and whatever else owns memory."""
+
+    name: str
+    fn: Callable[..., object]
+    inputs: tuple[Tensor, ...]
+    names: tuple[str, ...]
+    generators: tuple[torch.Generator, ...]
+    owners: Mapping[str, object]
+
+
+def digest(t: Tensor) -> bytes:
+    """Of the whole storage."""
+    return hashlib.blake2b(storage_bytes(t).cpu().numpy(), digest_size=16).digest()
+
+
+def record(subject: Subject, *, opaque: bool = False) -> Recording:
+    """Run the function once under watch, and put back what it wrote. Raises CaptureRefused."""
+    states = [g.get_state() for g in subject.generators]
+    recorder = Recorder(subject.generators, opaque=opaque)
+    left: dict[int, bytes] = {}
+    try:
+        with torch.inference_mode(False), torch.no_grad(), watched(), recorder:
+            outputs = subject.fn(*subject.inputs)
+        values = copied(outputs)
+        left = {key: digest(t) for key, (t, _) in recorder.saved.items()}
+    finally:
+        restore(recorder)
+        for generator, state in zip(subject.generators, states, strict=True):
+            generator.set_state(state)
+    for leaf in tree_flatten(outputs)[0]:
+        if not isinstance(leaf, (Tensor, *_CONSTANTS)):
+            raise CaptureRefused(
+                "outputs", f"a result is a {type(leaf).__name__}", "tensors and constants"
+            )
+    return Recording(recorder=recorder, outputs=outputs, values=values, left=left)
+
+
+def restore(recorder: Recorder) -> None:
+    """Put back the bytes from before the recording's writes."""
+    for t, before in recorder.saved.values():
+        whole = storage_bytes(t)
+        if whole.numel() == before.numel():
+            whole.copy_(before)
+
+
+def check_owners(before: Sequence[Place], after: Sequence[Place], recorder: Recorder) -> None:
+    """Refuse state that the function created or replaced. Raises CaptureRefused."""
+    was = {p.name: p for p in before}
+    now = {p.name: p for p in after}
+    for name, place in now.items():
+        made = storage_of(place.tensor) in recorder.made
+        if name not in was and made:
+            raise CaptureRefused(
+                "state-created", f"{name} ({extent(place.tensor)})", "made before the capture"
+            )
+        if name in was and place.tensor is not was[name].tensor:
+            raise CaptureRefused(
+                "state-replaced",
+                f"{name}, {extent(was[name].tensor)}, is {extent(place.tensor)} afterwards",
+                "values copied into the same memory",
+            )
+    for name in was:
+        if name not in now:
+            raise CaptureRefused("state-replaced", f"{name} is gone afterwards", "kept in place")
+
+
+def _first_difference(first: Sequence[str], second: Sequence[str]) -> str:
+    for i in range(max(len(first), len(second))):
+        one = first[i] if i < len(first) else "nothing"
+        other = second[i] if i < len(second) else "nothing"
+        if one != other:
+            return f"call {i} is {one} once and {other} then"
+    return ""
+
+
+def compare(one: Recording, other: Recording) -> None:
+    """Refuse a function of which two recordings differ. Raises CaptureRefused."""
+    accepted = "a function that makes the same calls with the same constants each time"
+    difference = _first_difference(
+        one.recorder.tape.signatures, other.recorder.tape.signatures
+    )
+    if difference:
+        raise CaptureRefused("unrepeatable", difference, accepted)
+    leaves = [
+        [repr(v) for v in tree_flatten(r.outputs)[0] if not isinstance(v, Tensor)]
+        + [str(tree_flatten(r.outputs)[1])]
+        for r in (one, other)
+    ]
+    if leaves[0] != leaves[1]:
+        raise CaptureRefused("unrepeatable", f"results {leaves[0]} and {leaves[1]}", accepted)
+
+
+def rehearse(subject: Subject, recording: Recording, entries: Iterable[Entry]) -> None:
+    """Replay the poisoned tape once; refuse it where its results differ. Raises CaptureRefused."""
+    recorder = recording.recorder
+    owners = {storage_of(e.tensor): e.owner for e in entries}
+    states = [g.get_state() for g in subject.generators]
+    accepted = "work done by torch's ops, or a kernel registered with register_replayable"
+    try:
+        with torch.inference_mode():
+            recorder.tape.poison(POISON)
+            for entry in recorder.tape.entries:
+                entry.repeat()
+        for key, (t, _) in recorder.saved.items():
+            if digest(t) != recording.left[key]:
+                what = f"{owners.get(key, 'a tensor')} holds other values than after the function"
+                raise CaptureRefused("not-replayable", what, accepted)
+        pairs = zip(tensors_in(recording.outputs), tensors_in(recording.values), strict=True)
+        for i, (got, expected) in enumerate(pairs):
+            if not _same_bytes(got, expected):
+                raise CaptureRefused(
+                    "not-replayable", f"output {i} differs from what the function gave", accepted
+                )
+    except CaptureRefused:
+        raise
+    except Exception as error:
+        # Poison that nothing overwrote, read as an index for example.
+        raise CaptureRefused("not-replayable", f"the replay raises {error}", accepted) from error
+    finally:
+        restore(recorder)
+        for generator, state in zip(subject.generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _same_bytes(a: Tensor, b: Tensor) -> bool:
+    one, other = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
+    return torch.equal(one, other)
+
+
+def ledger_entries(subject: Subject, found: Sequence[Place], recording: Recording) -> list[Entry]:
+    """Owner, kind and memory of each tensor that the recording uses or returns."""
+    recorder = recording.recorder
+    entries = [
+        Entry(owner=f"input {name}", kind="input", extent=extent(t), tensor=t)
+        for name, t in zip(subject.names, subject.inputs, strict=True)
+    ]
+    owned = {storage_of(t) for t in subject.inputs}
+    exact = [p for p in found if id(p.tensor) in recorder.objects]
+    settled = {storage_of(p.tensor) for p in exact}
+    # A storage that no place holds by the very tensor used is owned by all that lie in it.
+    loose = [
+        p
+        for p in found
+        if storage_of(p.tensor) in recorder.used and storage_of(p.tensor) not in settled
+    ]
+    for place in (*exact, *loose):
+        owned.add(storage_of(place.tensor))
+        entries.append(
+            Entry(
+                owner=place.name,
+                kind=place.kind,
+                extent=extent(place.tensor),
+                tensor=place.tensor,
+                place=place,
+            )
+        )
+    for key, (t, call) in recorder.used.items():
+        if key not in owned:
+            owner = f"a tensor without a name, used by {call}"
+            entries.append(Entry(owner=owner, kind="unnamed", extent=extent(t), tensor=t))
+    for i, t in enumerate(tensors_in(recording.outputs)):
+        entries.append(Entry(owner=f"output {i}", kind="output", extent=extent(t), tensor=t))
+    return entries
+
+
+def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
+    """Record, compare, rehearse; give the recording and its ledger. Raises CaptureRefused."""
+    found = places(subject.fn, subject.owners)
+    watched_storages = {storage_of(p.tensor): p for p in found}
+    before = {key: digest(p.tensor) for key, p in watched_storages.items()}
+    inputs = [digest(t) for t in subject.inputs]
+    recording = record(subject)
+    check_owners(found, places(subject.fn, subject.owners), recording.recorder)
+    for key, place in watched_storages.items():
+        if digest(place.tensor) != before[key]:
+            raise CaptureRefused("outside-dispatch", place.name, "writes through tensors")
+    for name, t, was in zip(subject.names, subject.inputs, inputs, strict=True):
+        if digest(t) != was:
+            raise CaptureRefused("outside-dispatch", f"input {name}", "writes through tensors")
+    compare(recording, record(subject))
+    entries = ledger_entries(subject, found, recording)
+    rehearse(subject, recording, entries)
+    return recording, entries

@@ -1,0 +1,186 @@
+"""Which tensors a function can reach, and by which path: the places that own what a graph uses.
+
+A place is a chain of steps from the captured function: a closure cell, a global that its code
+names, the object that a method is bound to, then attributes, parameters, buffers and items. The
+value behind a place may be replaced at any time; following the chain again shows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ir.reach import closure_values, default_values, globals_read, is_installed
+
+DEEPEST = 12
+"""Steps from the function after which nothing is looked for: deeper chains are not owners."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a place: `get(holder, key)` gives the value, or raises where it is gone."""
+
+    get: Callable[[object, object], object]
+    holder: object
+    key: object
+    value: object
+
+    def now(self, holder: object) -> object:
+        return self.get(holder, self.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a tensor was found: its name as one would write it, its kind, and how to get there."""
+
+    name: str
+    kind: str
+    steps: tuple[Step, ...]
+
+    @property
+    def tensor(self) -> Tensor:
+        value = self.steps[-1].value
+        if not isinstance(value, Tensor):
+            raise TypeError(f"place {self.name} ends at a {type(value).__name__}")
+        return value
+
+    def resolve(self) -> Tensor | None:
+        """The tensor that is there now; None where there is none any more."""
+        holder = self.steps[0].holder
+        for step in self.steps:
+            try:
+                holder = step.now(holder)
+            except (KeyError, IndexError, AttributeError, TypeError, ValueError):
+                return None
+        return holder if isinstance(holder, Tensor) else None
+
+
+def _item(holder: object, key: object) -> object:
+    return operator.getitem(holder, key)  # type: ignore[call-overload]
+
+
+def _attribute(holder: object, key: object) -> object:
+    return getattr(holder, str(key))
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    name: str
+    kind: str
+    steps: tuple[Step, ...]
+    value: object
+
+    def then(
+        self,
+        get: Callable[[object, object], object],
+        holder: object,
+        key: object,
+        value: object,
+        name: str,
+        kind: str = "attribute",
+    ) -> _Branch:
+        return _Branch(name, kind, (*self.steps, Step(get, holder, key, value)), value)
+
+
+def _of_module(branch: _Branch, module: nn.Module) -> Iterator[_Branch]:
+    state = vars(module)
+    for table, kind in (("_parameters", "parameter"), ("_buffers", "buffer"), ("_modules", "")):
+        inner = branch.then(_attribute, module, table, state[table], branch.name)
+        for key, value in state[table].items():
+            name = f"{branch.name}.{key}"
+            yield inner.then(_item, state[table], key, value, name, kind or "attribute")
+    for key, value in state.items():
+        if not key.startswith("_") or isinstance(value, Tensor | list | dict | tuple):
+            if key in ("_parameters", "_buffers", "_modules", "training") or "hooks" in key:
+                continue
+            yield branch.then(_item, state, key, value, f"{branch.name}.{key}")
+
+
+def _of_function(branch: _Branch, fn: types.FunctionType) -> Iterator[_Branch]:
+    names = fn.__code__.co_freevars
+    for name, cell in zip(names, fn.__closure__ or (), strict=True):
+        for _, value in [v for v in closure_values(fn) if v[0] == f"closure value {name!r}"]:
+            yield branch.then(_attribute, cell, "cell_contents", value, name)
+    for name, value in globals_read(fn):
+        if "." not in name:
+            yield branch.then(_item, fn.__globals__, name, value, name)
+        else:
+            module, _, attribute = name.partition(".")
+            yield branch.then(_attribute, fn.__globals__[module], attribute, value, name)
+    for name, value in default_values(fn):
+        yield branch.then(lambda _h, _k, v=value: v, fn, name, value, name)
+
+
+def _children(branch: _Branch) -> Iterator[_Branch]:
+    value = branch.value
+    dot = f"{branch.name}." if branch.name else ""
+    match value:
+        case nn.Module():
+            yield from _of_module(branch, value)
+        case types.MethodType():
+            name = branch.name or "self"
+            yield branch.then(_attribute, value, "__self__", value.__self__, name)
+            yield branch.then(_attribute, value, "__func__", value.__func__, branch.name)
+        case functools.partial():
+            yield branch.then(_attribute, value, "func", value.func, branch.name)
+            for i, v in enumerate(value.args):
+                yield branch.then(_item, value.args, i, v, f"{dot}args[{i}]")
+            for key, v in value.keywords.items():
+                yield branch.then(_item, value.keywords, key, v, f"{dot}{key}")
+        case types.FunctionType():
+            if not (value.__module__ or "").startswith(("torch.", "ir.ops", "ir.capture")):
+                yield from _of_function(branch, value)
+        case Mapping():
+            for key, v in list(value.items()):
+                yield branch.then(_item, value, key, v, f"{branch.name}[{key!r}]")
+        case list() | tuple():
+            for i, v in enumerate(value):
+                yield branch.then(_item, value, i, v, f"{branch.name}[{i}]")
+        case types.ModuleType() | type() | str() | bytes() | int() | float() | None:
+            return
+        case _ if not is_installed(type(value)):
+            names = [f.name for f in fields(value)] if is_dataclass(value) else []
+            slots = [s for c in type(value).__mro__ for s in getattr(c, "__slots__", ())]
+            state = getattr(value, "__dict__", {})
+            for key in dict.fromkeys([*state, *names, *slots]):
+                held = inspect.getattr_static(value, key, None)
+                if key in state or isinstance(held, types.MemberDescriptorType):
+                    v = getattr(value, key, None)
+                    yield branch.then(_attribute, value, key, v, f"{dot}{key}")
+
+
+def places(fn: Callable[..., object], more: Mapping[str, object] | None = None) -> list[Place]:
+    """Every place from which `fn` reaches a tensor, in a fixed order, nearest first.
+
+    `more` names further objects to start from (state that is looked up in a registry, say).
+    A tensor that two places hold has both.
+    """
+    root = _Branch("", "attribute", (), fn)
+    waiting = [root]
+    for name, value in (more or {}).items():
+        waiting.append(root.then(_item, more, name, value, name, "state"))
+    if not isinstance(fn, types.FunctionType | types.MethodType | functools.partial | nn.Module):
+        waiting[0] = root.then(lambda h, _k: h, fn, "", fn, type(fn).__name__)
+    elif isinstance(fn, nn.Module):
+        waiting[0] = root.then(lambda h, _k: h, fn, "", fn, type(fn).__name__.lower())
+    seen: set[int] = set()
+    found: list[Place] = []
+    while waiting:
+        branch = waiting.pop(0)
+        value = branch.value
+        if isinstance(value, Tensor):
+            if type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided:
+                found.append(Place(name=branch.name, kind=branch.kind, steps=branch.steps))
+            continue
+        if id(value) in seen or len(branch.steps) > DEEPEST:
+            continue
+        seen.add(id(value))
+        waiting.extend(_children(branch))
+    return found
