@@ -19,17 +19,20 @@ from ir.compilation.graphs import flat_tensors
 
 Held = Union["Group", tuple["Group | None", ...], None]
 _clone = torch.ops.aten.clone.default
+Look = tuple[torch.dtype, torch.device, tuple[int, ...]] | None
+"""What two inputs that are one tensor at run time have in common; None where it is not known."""
 
 
 class Group:
     """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
+    `looks`: of the inputs in it.
     """
 
     __slots__ = (
-        "by_offset", "donated", "first", "is_input", "last_read", "members", "outputs", "parent",
-        "shift", "unknown", "writes",
+        "by_offset", "donated", "first", "is_input", "last_read", "looks", "members", "outputs",
+        "parent", "shift", "unknown", "writes",
     )  # fmt: skip
 
     def __init__(self, first: fx.Node | None) -> None:
@@ -44,6 +47,21 @@ class Group:
         self.shift = 0
         self.unknown = False
         self.by_offset = False
+        self.looks: set[Look] = set()
+
+
+def look(value: Any) -> Look:
+    if not isinstance(value, torch.Tensor) or any(type(n) is not int for n in value.shape):
+        return None
+    return value.dtype, value.device, tuple(value.shape)
+
+
+def may_be_one(a: Group, b: Group) -> bool:
+    """Whether inputs of two groups may be one tensor when the graph is called.
+
+    Inputs that share memory otherwise, as views of one base, do so in the metadata too.
+    """
+    return None in a.looks or None in b.looks or not a.looks.isdisjoint(b.looks)
 
 
 def root(group: Group) -> Group:
@@ -73,7 +91,10 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
         into.writes += group.writes
     into.outputs += group.outputs
     into.members += group.members
-    into.is_input |= group.is_input
+    if group.is_input:
+        into.donated = group.donated and (into.donated or not into.is_input)
+        into.is_input = True
+        into.looks |= group.looks
     into.unknown |= group.unknown
     into.by_offset |= group.by_offset
 
@@ -81,9 +102,8 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
 class Aliases:
     """The groups of every node, and the accesses to them.
 
-    `held`: a node's group, or one for each element of a tuple. `input_writes`: positions of
-    writes to inputs that were not donated, any two of which may be one tensor at run time.
-    `clones`: (position, node) of each clone. `order`: the nodes by position.
+    `held`: a node's group, or one for each element of a tuple. `inputs`: the groups of inputs
+    that were not donated. `clones`: (position, node) of each clone. `order`: the nodes by position.
     """
 
     def __init__(self, graph: fx.Graph, donated: Collection[int] = ()) -> None:
@@ -91,7 +111,7 @@ class Aliases:
         self.order = list(graph.nodes)
         self.held: dict[fx.Node, Held] = {}
         self.clones: list[tuple[int, fx.Node]] = []
-        self.input_writes: list[int] = []
+        self.inputs: list[Group] = []
         self._donated = donated
         self._by_storage: dict[int, Group] = {}
         self._inputs = 0
@@ -129,15 +149,21 @@ class Aliases:
         if value is not None and not isinstance(value, torch.Tensor):
             return None
         group = Group(node)
+        group.looks.add(look(value))
         if value is not None and value.layout is torch.strided:
             address = value.untyped_storage()._cdata
             known = self._by_storage.setdefault(address, group)
             if known is not group:
+                if known.donated and not donated:
+                    self.inputs.append(known)
                 known.donated = known.donated and donated
                 known.members += 1
+                known.looks |= group.looks
                 return known
         group.is_input = True
         group.donated = donated
+        if not donated:
+            self.inputs.append(group)
         return group
 
     def _output(self, i: int, node: fx.Node) -> None:
@@ -157,8 +183,6 @@ class Aliases:
         for group in groups_of(held):
             if not group.writes or group.writes[-1] != i:
                 group.writes.append(i)
-            if group.is_input and not group.donated and self.input_writes[-1:] != [i]:
-                self.input_writes.append(i)
 
     def _call(self, i: int, node: fx.Node, does: Effect) -> None:
         held = self.held
@@ -168,6 +192,9 @@ class Aliases:
         if does.kind == "opaque":
             if not scalars_only(node):
                 self._opaque(i, node)
+            return
+        if does.kind == "kernel":
+            self._kernel(i, node)
             return
         if not does.view:
             for used in node._input_nodes:
@@ -254,6 +281,14 @@ class Aliases:
         elif held is not None:
             root(held).members += 1
             self.held[node] = held
+
+    def _kernel(self, i: int, node: fx.Node) -> None:
+        """A kernel's pointers reach the whole storage from where its argument begins."""
+        for used in node._input_nodes:
+            for group in groups_of(self.held.get(used)):
+                group.last_read = i
+                group.by_offset = True
+                self._write(i, group)
 
     def _opaque(self, i: int, node: fx.Node) -> None:
         """Anything may happen to the arguments, and the result may lie in any of them."""

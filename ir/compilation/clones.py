@@ -10,18 +10,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection
+from dataclasses import replace
 
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 
-from ir.compilation.aliases import Aliases, Group, merge, root, total_shift
+from ir.compilation.aliases import Aliases, Group, may_be_one, merge, root, total_shift
 from ir.compilation.graphs import subgraphs
-from ir.compilation.ranges import Access, Ranges
+from ir.compilation.ranges import Access, Ranges, TooMany
+from ir.compilation.regions import EVERYTHING
 from ir.compilation.report import Clones, KeptClone
 from ir.compilation.symbols import same_number, same_numbers
 
 _clone = torch.ops.aten.clone.default
+_copy = torch.ops.aten.copy_.default
 
 
 def eliminate_clones(graph: fx.Graph, *, donated: Collection[int] = ()) -> Clones:
@@ -53,6 +56,7 @@ class _Elimination:
         self.removed: list[str] = []
         self.kept: list[KeptClone] = []
         self.moved: set[Group] = set()
+        self._written: list[Group] | None = None
 
     def run(self) -> None:
         found = list(self.graph.find_nodes(op="call_function", target=_clone, sort=True))
@@ -112,43 +116,71 @@ class _Elimination:
                 return "outputs-alias", original.name
             if moved:
                 return "output-offset", original.name
-        if group.writes and external:
-            return "input-written", original.name
         late = bisect_right(target.writes, i)
         overwritten = late < len(target.writes) and target.writes[late] <= group.last_read
-        spoiled = bool(group.writes) and group.writes[0] <= target.last_read
+        spoiled = bool(group.writes) and (external or group.writes[0] <= target.last_read)
         if overwritten or spoiled:
-            refusal = self._by_ranges(i, clone, original, group, target)
+            refusal = self._by_ranges(i, clone, original, group, target, external=external)
             if refusal is not None:
                 return refusal
-        if external:
-            # Two inputs may be one tensor: a write to any of them may be one to this.
-            k = bisect_right(self.aliases.input_writes, i)
-            writes = self.aliases.input_writes
-            if k < len(writes) and writes[k] <= group.last_read:
-                return "an-input-is-written", original.name
+        if external and self._twin_written(i, group, target):
+            return "an-input-is-written", original.name
         return None
 
     def _by_ranges(
-        self, i: int, clone: fx.Node, original: fx.Node, group: Group, target: Group
+        self,
+        i: int,
+        clone: fx.Node,
+        original: fx.Node,
+        group: Group,
+        target: Group,
+        *,
+        external: bool,
     ) -> tuple[str, str] | None:
-        mine, theirs = self.ranges.accesses(group), self.ranges.accesses(target)
-        if mine is None or theirs is None:
-            return "unknown-access", original.name
         shift = self._shift(clone, original)
         if shift is None:
             return "unknown-access", original.name
-        mine = [Access(a.position, a.write, a.low + shift, a.high + shift, a.node) for a in mine]
-        theirs = [a for a in theirs if a.node is not clone]
-        for write in (a for a in mine if a.write):
-            for access in theirs:
-                if access.position >= write.position and access.overlaps(write):
-                    return "original-used-after-write", access.node.name
-        for write in (a for a in theirs if a.write and a.position > i):
-            for access in mine:
-                if access.position >= write.position and access.overlaps(write):
-                    return "original-written-before-use", write.node.name
+        mine = [replace(a, region=a.region.moved(shift)) for a in self.ranges.accesses(group)]
+        theirs = [a for a in self.ranges.accesses(target) if a.node is not clone]
+        try:
+            found = self.ranges.conflict(mine, theirs, i)
+            if found is not None:
+                return found[0], found[1].name
+            if external and group.writes:
+                # The caller reads its inputs when all is done.
+                theirs.append(self._at_the_end())
+                if self.ranges.conflict(mine, theirs, i) is not None:
+                    return "input-written", original.name
+                if any(g.last_read >= group.writes[0] for g in self._twins(target)):
+                    return "an-input-is-read", original.name
+        except TooMany:
+            return "too-many-accesses", original.name
         return None
+
+    def _at_the_end(self) -> Access:
+        order = self.aliases.order
+        return Access(
+            position=len(order), reads=True, writes=False, renews=False, region=EVERYTHING,
+            form=(),
+            node=order[-1],
+        )  # fmt: skip
+
+    def _twins(self, target: Group) -> list[Group]:
+        """Other inputs that may be the same tensor as an input."""
+        inputs = {root(g) for g in self.aliases.inputs} - {target}
+        return [g for g in inputs if may_be_one(g, target)]
+
+    def _twin_written(self, i: int, group: Group, target: Group) -> bool:
+        """Whether another input that may be this one is written while the clone is in use."""
+        if self._written is None:
+            self._written = [g for g in {root(g) for g in self.aliases.inputs} if g.writes]
+        for other in self._written:
+            if other is target or not may_be_one(other, target):
+                continue
+            late = bisect_right(other.writes, i)
+            if late < len(other.writes) and other.writes[late] <= group.last_read:
+                return True
+        return False
 
     def _shift(self, clone: fx.Node, original: fx.Node) -> int | None:
         """Where the clone's storage begins in that of the original's root, in bytes."""
@@ -174,10 +206,17 @@ class _Elimination:
                 original.meta["val"] = clone.meta["val"]  # type: ignore[union-attr]
             else:
                 self.moved.add(mine)
-        self.ranges.merged(group, target, clone)
+        self.ranges.merged(group, target, shift or 0)
         merge(group, target, shift=shift or 0)
+        if target.is_input and group.writes:
+            self._written = None
+        copies = [u for u in clone.users if u.target is _copy]
         clone.replace_all_uses_with(original)  # type: ignore[arg-type]
         self.graph.erase_node(clone)
+        for copy in copies:
+            if copy.args[0] is copy.args[1]:
+                copy.replace_all_uses_with(original)  # type: ignore[arg-type]
+                self.graph.erase_node(copy)
         del held[clone]
         self.removed.append(clone.name)
 

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 
-Kind = Literal["fresh", "schema", "reads", "item", "opaque"]
+Kind = Literal["fresh", "schema", "reads", "kernel", "item", "opaque"]
 Place = int | str
 """An argument: its position, or the name by which a keyword gives it."""
 
@@ -21,6 +21,9 @@ _BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
               "aten::as_strided_scatter", "aten::sym_storage_offset"}  # fmt: skip
 _REPLACES_STORAGE = {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::swap_",
                      "inductor::resize_storage_bytes_", "fsdp::copy_"}  # fmt: skip
+_KERNEL = "triton_kernel_wrapper_mutation"
+# In-place ops whose result holds nothing of what was there; `out=` arguments are the others.
+_OVERWRITES_SELF = {"aten::copy_", "aten::fill_", "aten::zero_"}
 _SCALAR_MODULES = {operator.__name__, "_operator", math.__name__, "torch", "builtins",
                    "torch.fx.experimental.sym_node"}  # fmt: skip
 
@@ -28,17 +31,22 @@ _SCALAR_MODULES = {operator.__name__, "_operator", math.__name__, "torch", "buil
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
     """`fresh`: reads its arguments, returns new tensors. `schema`: as the fields tell. `reads`:
-    a higher-order op that writes nothing. `item`: takes one of a tuple. `opaque`: anything.
+    a higher-order op that writes nothing. `kernel`: reads and writes any byte of the storages it
+    is given, returns nothing. `item`: takes one of a tuple. `opaque`: anything.
 
-    writes: arguments written, a list of tensors in any element. returns: for each output, the
-    arguments whose storage it may lie in. view: reads no element. by_offset: reads places of the
-    storage by number. replaces_storage: the tensor's memory is another one afterwards.
+    writes: arguments written, a list of tensors in any element. overwrites: those of them whose
+    every element is written and none read. returns: for each output, the arguments whose storage
+    it may lie in. view: reads no element. elementwise: an element written depends on elements of
+    the same index alone, which are read before. by_offset: reads places of the storage by number.
+    replaces_storage: the tensor's memory is another one afterwards.
     """
 
     kind: Kind
     writes: tuple[Place, ...] = ()
+    overwrites: tuple[Place, ...] = ()
     returns: tuple[tuple[Place, ...], ...] = ()
     view: bool = False
+    elementwise: bool = False
     by_offset: bool = False
     replaces_storage: bool = False
 
@@ -54,6 +62,8 @@ def effect(target: Any) -> Effect:
     if isinstance(target, OpOverload):
         return _of_schema(target)
     if isinstance(target, HigherOrderOperator):
+        if target.name() == _KERNEL:
+            return Effect(kind="kernel", by_offset=True)
         return Effect(kind="reads") if target.name() in _READING else _OPAQUE
     return _OPAQUE
 
@@ -74,6 +84,7 @@ def _of_schema(target: OpOverload) -> Effect:
     places: list[tuple[Place, ...]] = []
     sets: list[set[str]] = []
     writes: list[Place] = []
+    overwrites: list[Place] = []
     for i, argument in enumerate(schema.arguments):
         info = argument.alias_info
         if info is None:
@@ -84,6 +95,8 @@ def _of_schema(target: OpOverload) -> Effect:
         sets.append(set(info.before_set) | set(info.after_set))
         if info.is_write:
             writes += both
+            if target.namespace == "aten" and (argument.is_out or name in _OVERWRITES_SELF):
+                overwrites += both
     returns: list[tuple[Place, ...]] = []
     for value in schema.returns:
         info = value.alias_info
@@ -105,9 +118,13 @@ def _of_schema(target: OpOverload) -> Effect:
     return Effect(
         kind="schema",
         writes=tuple(writes),
+        overwrites=tuple(overwrites),
         returns=tuple(returns),
         # `reshape` and its like return a copy where no view does.
         view=not writes and all(returns) and target.namespace == "aten" and not composite,
+        # A composite may write before it has read everything.
+        elementwise=name in _OVERWRITES_SELF
+        or (torch.Tag.pointwise in target.tags and not composite and len(returns) == 1),
         by_offset=by_offset,
         replaces_storage=name in _REPLACES_STORAGE,
     )

@@ -120,11 +120,59 @@ def original_in_a_list_written(x: Tensor) -> Any:
     return y + c
 
 
-def both_given_to_one_call(x: Tensor) -> Any:
+def both_given_to_a_product(x: Tensor) -> Any:
+    y = x[:, :2] * 2
+    c = y.clone()
+    torch.mm(y, y, out=c)
+    return c * 1
+
+
+def shifted_by_itself(x: Tensor) -> Any:
+    y = x.view(-1) * 2
+    c = y.clone()
+    c[1:].add_(y[:-1])
+    return c * 1
+
+
+def interleaved_columns_that_meet(x: Tensor) -> Any:
     y = x * 2
     c = y.clone()
-    c.add_(y)
-    return c * 1
+    c[:, 1:3].add_(1)
+    return c * 2, y[:, 2:] + 1
+
+
+def overwritten_in_part(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(1)
+    z = c * 2
+    y[:, :3].fill_(0)
+    return z, y + 1
+
+
+def copied_back_and_read_between(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(1)
+    z = y + 1
+    y.copy_(c)
+    return z, y * 2
+
+
+def copied_back_shifted(x: Tensor) -> Any:
+    y = x.view(-1) * 2
+    c = y.clone()
+    c.add_(1)
+    y[1:].copy_(c[:-1])
+    return y * 2
+
+
+def input_half_overwritten_at_the_end(x: Tensor) -> Any:
+    c = x.clone()
+    c.add_(1)
+    z = c * 2
+    x[0].fill_(0)
+    return z
 
 
 def input_returned(x: Tensor) -> Any:
@@ -174,18 +222,24 @@ def higher_order_write(x: Tensor) -> Any:
 
 
 KEPT = [
-    (input_clone_written_through_a_view, "input-written"),
+    (input_clone_written_through_a_view, "original-used-after-write"),
     (input_written_after_its_clone, "original-written-before-use"),
     (input_written_through_a_view_after_its_clone, "original-written-before-use"),
     (view_of_the_original_read_later, "output-aliases-input"),
-    (clone_written_by_out, "input-written"),
+    (clone_written_by_out, "original-used-after-write"),
     (view_of_an_input_clone_written, "input-written"),
     (view_of_a_temporary_read_later, "original-used-after-write"),
     (temporary_clone_written_by_out, "original-used-after-write"),
     (temporary_written_through_a_view, "original-written-before-use"),
     (list_argument_written, "original-used-after-write"),
     (original_in_a_list_written, "original-written-before-use"),
-    (both_given_to_one_call, "original-used-after-write"),
+    (both_given_to_a_product, "original-used-after-write"),
+    (shifted_by_itself, "original-used-after-write"),
+    (interleaved_columns_that_meet, "original-used-after-write"),
+    (overwritten_in_part, "original-used-after-write"),
+    (copied_back_and_read_between, "original-used-after-write"),
+    (copied_back_shifted, "original-used-after-write"),
+    (input_half_overwritten_at_the_end, "input-written"),
     (input_returned, "output-aliases-input"),
     (view_of_an_input_clone_returned, "output-aliases-input"),
     (two_outputs, "outputs-alias"),
@@ -250,7 +304,81 @@ def dead(x: Tensor) -> Any:
     return x + 1
 
 
+def both_given_to_one_sum(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(y)
+    return c * 1
+
+
+def interleaved_columns(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c[:, 1:3].add_(1)
+    z = y[:, 3:] + y[:, :1]
+    return z, c[:, 1:3] * 2
+
+
+def columns_of_both_written(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c[:, ::2].add_(1)
+    y[:, 1::2].mul_(3)
+    return c[:, ::2] * 2, y[:, 1::2] * 2
+
+
+def overwritten_unread(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(1)
+    z = c * 2
+    torch.add(z, 1, out=y)
+    return z, y * 2
+
+
+def view_overwritten_unread(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c[:, :2].add_(1)
+    z = c[:, :2] * 2
+    y[:, :3].fill_(0)
+    return z, y + 1
+
+
+def copied_back(x: Tensor) -> Any:
+    y = x * 2
+    c = y.clone()
+    c.add_(1)
+    y.copy_(c)
+    c.mul_(2)
+    y.copy_(c)
+    return y + 1, c * 2
+
+
+def input_copied_back(x: Tensor) -> Any:
+    c = x.clone()
+    c.add_(1)
+    x.copy_(c)
+    return c * 2
+
+
+def input_overwritten_at_the_end(x: Tensor) -> Any:
+    c = x.clone()
+    c.add_(1)
+    z = c * 2
+    x.copy_(z)
+    return z
+
+
 REMOVED = [
+    (both_given_to_one_sum, 1),
+    (interleaved_columns, 1),
+    (columns_of_both_written, 1),
+    (overwritten_unread, 1),
+    (view_overwritten_unread, 1),
+    (copied_back, 1),
+    (input_copied_back, 1),
+    (input_overwritten_at_the_end, 1),
     (written_and_original_dead, 1),
     (chain_with_views, 2),
     (disjoint_rows, 2),
