@@ -1,4 +1,4 @@
-"""``irverify``: run, replay, list. No torch here; workers import what is judged."""
+"""``irverify``: run, replay, plan, list. No torch here; workers import what is judged."""
 
 from __future__ import annotations
 
@@ -126,6 +126,97 @@ def replay(
     from oracle.replay import replay_to_text
 
     raise typer.Exit(code=replay_to_text(case, tuple(imports or ())))
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str, typer.Option(help="A model of the catalogue, in any spelling.", metavar="NAME")
+    ],
+    prefill_tp: Annotated[int, typer.Option(help="Ranks that hold the cache.", metavar="N")],
+    decode_tp: Annotated[int, typer.Option(help="Ranks that read it.", metavar="N")],
+    prefill_pp: Annotated[int, typer.Option(help="Pipeline stages.", metavar="N")] = 1,
+    decode_pp: Annotated[int, typer.Option(help="Pipeline stages.", metavar="N")] = 1,
+    prefill_layout: Annotated[str, typer.Option(help="HND or NHD.", metavar="LAYOUT")] = "HND",
+    decode_layout: Annotated[str, typer.Option(help="HND or NHD.", metavar="LAYOUT")] = "HND",
+    prefill_placement: Annotated[
+        str,
+        typer.Option(
+            help="apart or blocks-first; by default as the model needs.", metavar="PLACEMENT"
+        ),
+    ] = "",
+    decode_placement: Annotated[
+        str,
+        typer.Option(
+            help="apart or blocks-first; by default as the model needs.", metavar="PLACEMENT"
+        ),
+    ] = "",
+    prefill_block_tokens: Annotated[
+        int, typer.Option(help="Tokens of a block; 0: what a state needs.", metavar="N")
+    ] = 0,
+    decode_block_tokens: Annotated[
+        int, typer.Option(help="Tokens of a block; 0: what a state needs.", metavar="N")
+    ] = 0,
+    prefill_kernel_tokens: Annotated[
+        int, typer.Option(help="Tokens of a kernel block.", metavar="N")
+    ] = 16,
+    decode_kernel_tokens: Annotated[
+        int, typer.Option(help="Tokens of a kernel block.", metavar="N")
+    ] = 16,
+    prefill_num_blocks: Annotated[
+        int, typer.Option(help="Blocks on a rank; 0: 4,096, or more if need be.", metavar="N")
+    ] = 0,
+    decode_num_blocks: Annotated[
+        int, typer.Option(help="Blocks on a rank; 0: 4,096, or more if need be.", metavar="N")
+    ] = 0,
+    tokens: Annotated[int, typer.Option(help="Tokens of the request.", metavar="N")] = 1024,
+    cached: Annotated[
+        int, typer.Option(help="How many of them decode has already.", metavar="N")
+    ] = 0,
+    html: Annotated[
+        Path | None, typer.Option(help="Also draw the plan to this file.", metavar="FILE")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--json", help="Also write it to this file.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Show who reads which part of the KV cache from whom, between two engines.
+
+    Exit 0, or 2 with a line that says why the two cannot exchange a cache.
+    """
+    from oracle.errors import UsageError
+    from oracle.planning.options import EngineOptions, PlanOptions
+    from oracle.planning.running import plan_to_reports
+
+    try:
+        options = PlanOptions(
+            model=model,
+            prefill=EngineOptions(
+                name="prefill",
+                tp=prefill_tp,
+                pp=prefill_pp,
+                layout=prefill_layout,
+                placement=prefill_placement,
+                block_tokens=prefill_block_tokens,
+                kernel_tokens=prefill_kernel_tokens,
+                num_blocks=prefill_num_blocks,
+            ),
+            decode=EngineOptions(
+                name="decode",
+                tp=decode_tp,
+                pp=decode_pp,
+                layout=decode_layout,
+                placement=decode_placement,
+                block_tokens=decode_block_tokens,
+                kernel_tokens=decode_kernel_tokens,
+                num_blocks=decode_num_blocks,
+            ),
+            prompt_tokens=tokens,
+            cached_tokens=cached,
+        )
+    except UsageError as error:
+        raise WrongUse(str(error)) from None
+    raise typer.Exit(code=plan_to_reports(options, html, data))
 
 
 @app.command("list")

@@ -1,0 +1,1 @@
+"""``irverify plan``: what two engines would transfer, planned by ``ir.transfer`` and shown."""
