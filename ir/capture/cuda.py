@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import torch
 
-
 from ir.capture.errors import CaptureRefused
 from ir.capture.graph import CapturedGraph
 from ir.capture.host import Recording, Subject, check_owners, ledger_entries, record
@@ -75,5 +74,3 @@ def capture_cuda(subject: Subject) -> CapturedGraph:
         ledger=AddressLedger(entries),
         poison=poison,
     )
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor
 
 from ir.capture import session
-from ir.capture.errors import ReplayError
+from ir.capture.errors import CaptureRefused, ReplayError
 from ir.capture.ledger import AddressLedger
+from ir.capture.rules import check_tensor
 from ir.capture.tape import copied, storage_of
-from ir.donation import share_memory
+from ir.donation import overlaps_itself, share_memory
+from ir.state import ir_state
+
+_count = itertools.count(1)
 
 
 class CapturedGraph:
@@ -37,6 +42,8 @@ class CapturedGraph:
         calls: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.name = name
+        self.label = f"{name} #{next(_count)}"
+        """The name by which a sealed state says whom it serves: no other graph has it."""
         self.backend = backend
         self.inputs = tuple(inputs)
         self.outputs = outputs
@@ -73,6 +80,19 @@ class CapturedGraph:
                 return self.outputs
             with torch.inference_mode(False), torch.no_grad():
                 return copied(self.outputs)
+
+    def seal(self) -> None:
+        """From here on refuse whoever creates, replaces or grows a state (`ir.ir_state`).
+
+        The ledger finds at the next replay that state was moved; a seal refuses the move. Call
+        it once all graphs are captured. Raises SealedError where the graph is sealed already.
+        """
+        ir_state.seal(self.label)
+
+    def release(self) -> None:
+        """Undo `seal`: the graph is not replayed again."""
+        if self.label in ir_state.sealed:
+            ir_state.unseal(self.label)
 
     def poison(self, byte: int) -> None:
         """Fill all memory that the graph made with `byte`: what a replay then reads before it
@@ -127,10 +147,6 @@ def _autocast_off() -> Iterator[None]:
 
 def check_inputs(inputs: Sequence[Tensor], names: Sequence[str]) -> None:
     """Refuse static inputs that copies could not fill one by one. Raises CaptureRefused."""
-    from ir.capture.errors import CaptureRefused
-    from ir.capture.rules import check_tensor
-    from ir.donation import overlaps_itself
-
     for i, (t, name) in enumerate(zip(inputs, names, strict=True)):
         if not isinstance(t, Tensor):
             raise CaptureRefused(

@@ -8,6 +8,7 @@ Like a CUDA capture this leaves nothing behind: whatever the function wrote is p
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from ir.capture.errors import CaptureRefused
-from ir.capture.ledger import AddressLedger, Entry, extent
-from ir.capture.owners import Place, places
+from ir.capture.ledger import Entry, extent
+from ir.capture.owners import Place, host_arrays, places
 from ir.capture.recorder import POISON, Recorder
 from ir.capture.tape import copied, storage_bytes, storage_of, tensors_in
 from ir.capture.watch import watched
@@ -50,7 +51,36 @@ class Subject:
 
 def digest(t: Tensor) -> bytes:
     """Of the whole storage."""
-    return hashlib.blake2b(storage_bytes(t).cpu().numpy(), digest_size=16).digest()
+    data = storage_bytes(t).cpu()
+    # torch never again resizes a storage that NumPy has seen, so the bytes are read in place.
+    view = (ctypes.c_char * data.numel()).from_address(data.data_ptr()) if data.numel() else b""
+    return hashlib.blake2b(view, digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprints:
+    """What owners, inputs and reachable arrays held before a recording."""
+
+    tensors: tuple[tuple[str, Tensor, bytes], ...]
+    arrays: Mapping[str, bytes]
+
+    def check(self, fn: Callable[..., object]) -> None:
+        """Refuse writes that no recorded call made. Raises CaptureRefused."""
+        changed = [name for name, t, was in self.tensors if digest(t) != was]
+        arrays = host_arrays(fn)
+        changed += [n for n, was in self.arrays.items() if arrays[n].tobytes() != was]
+        if changed:
+            raise CaptureRefused("outside-dispatch", changed[0], "writes through tensors")
+
+
+def fingerprints(subject: Subject, found: Sequence[Place]) -> Fingerprints:
+    named = [(f"input {n}", t) for n, t in zip(subject.names, subject.inputs, strict=True)]
+    named += [(p.name, p.tensor) for p in found]
+    once = {storage_of(t): (name, t) for name, t in reversed(named)}
+    return Fingerprints(
+        tensors=tuple((name, t, digest(t)) for name, t in once.values()),
+        arrays={name: array.tobytes() for name, array in host_arrays(subject.fn).items()},
+    )
 
 
 def record(subject: Subject, *, opaque: bool = False) -> Recording:
@@ -89,7 +119,7 @@ def check_owners(before: Sequence[Place], after: Sequence[Place], recorder: Reco
     now = {p.name: p for p in after}
     for name, place in now.items():
         made = storage_of(place.tensor) in recorder.made
-        if name not in was and made:
+        if name not in was and (made or place.kind == "state"):
             raise CaptureRefused(
                 "state-created", f"{name} ({extent(place.tensor)})", "made before the capture"
             )
@@ -116,9 +146,7 @@ def _first_difference(first: Sequence[str], second: Sequence[str]) -> str:
 def compare(one: Recording, other: Recording) -> None:
     """Refuse a function of which two recordings differ. Raises CaptureRefused."""
     accepted = "a function that makes the same calls with the same constants each time"
-    difference = _first_difference(
-        one.recorder.tape.signatures, other.recorder.tape.signatures
-    )
+    difference = _first_difference(one.recorder.tape.signatures, other.recorder.tape.signatures)
     if difference:
         raise CaptureRefused("unrepeatable", difference, accepted)
     leaves = [
@@ -206,17 +234,10 @@ def ledger_entries(subject: Subject, found: Sequence[Place], recording: Recordin
 def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
     """Record, compare, rehearse; give the recording and its ledger. Raises CaptureRefused."""
     found = places(subject.fn, subject.owners)
-    watched_storages = {storage_of(p.tensor): p for p in found}
-    before = {key: digest(p.tensor) for key, p in watched_storages.items()}
-    inputs = [digest(t) for t in subject.inputs]
+    before = fingerprints(subject, found)
     recording = record(subject)
     check_owners(found, places(subject.fn, subject.owners), recording.recorder)
-    for key, place in watched_storages.items():
-        if digest(place.tensor) != before[key]:
-            raise CaptureRefused("outside-dispatch", place.name, "writes through tensors")
-    for name, t, was in zip(subject.names, subject.inputs, inputs, strict=True):
-        if digest(t) != was:
-            raise CaptureRefused("outside-dispatch", f"input {name}", "writes through tensors")
+    before.check(subject.fn)
     compare(recording, record(subject))
     entries = ledger_entries(subject, found, recording)
     rehearse(subject, recording, entries)

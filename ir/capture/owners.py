@@ -11,13 +11,16 @@ import functools
 import inspect
 import operator
 import types
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ir.reach import closure_values, default_values, globals_read, is_installed
+from ir.state import IrState, StateError, ir_state
 
 DEEPEST = 12
 """Steps from the function after which nothing is looked for: deeper chains are not owners."""
@@ -96,6 +99,10 @@ def _of_module(branch: _Branch, module: nn.Module) -> Iterator[_Branch]:
         for key, value in state[table].items():
             name = f"{branch.name}.{key}"
             yield inner.then(_item, state[table], key, value, name, kind or "attribute")
+    forward = type(module).forward
+    if isinstance(forward, types.FunctionType):
+        cls = type(module)
+        yield branch.then(_attribute, cls, "forward", forward, branch.name)
     for key, value in state.items():
         if not key.startswith("_") or isinstance(value, Tensor | list | dict | tuple):
             if key in ("_parameters", "_buffers", "_modules", "training") or "hooks" in key:
@@ -156,31 +163,67 @@ def _children(branch: _Branch) -> Iterator[_Branch]:
                     yield branch.then(_attribute, value, key, v, f"{dot}{key}")
 
 
+def _is_owned(t: Tensor) -> bool:
+    return type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided
+
+
 def places(fn: Callable[..., object], more: Mapping[str, object] | None = None) -> list[Place]:
     """Every place from which `fn` reaches a tensor, in a fixed order, nearest first.
 
-    `more` names further objects to start from (state that is looked up in a registry, say).
-    A tensor that two places hold has both.
+    `more` names further objects to start from. The registry of implementation state always
+    counts, since a provider may look up any of it. A tensor that two places hold has both.
     """
+    return [
+        Place(name=b.name, kind=b.kind, steps=b.steps)
+        for b in (*_leaves(fn, more or {}), *_states())
+        if isinstance(b.value, Tensor) and _is_owned(b.value)
+    ]
+
+
+def host_arrays(fn: Callable[..., object]) -> dict[str, np.ndarray]:
+    """The NumPy arrays that `fn` reaches: memory of the host, perhaps shared with a tensor."""
+    return {b.name: b.value for b in _leaves(fn, {}) if isinstance(b.value, np.ndarray)}
+
+
+def _states() -> Iterator[_Branch]:
+    for entry in ir_state.describe().entries:
+        key = (entry.name, entry.scope)
+        shown = "" if entry.scope is None else f" of {entry.scope}"
+        root = _Branch(f"state {entry.name}{shown}", "state", (), ir_state)
+        found = root.then(_held, ir_state, key, entry.value, root.name, "state")
+        yield from _walk([found], kind="state")
+
+
+def _held(holder: object, key: object) -> object:
+    # An owner that is gone is a KeyError, like any other item.
+    if not isinstance(holder, IrState) or not isinstance(key, tuple):
+        raise KeyError(key)
+    try:
+        return holder.held(key)
+    except StateError as error:
+        raise KeyError(key) from error
+
+
+def _leaves(fn: Callable[..., object], more: Mapping[str, object]) -> Iterator[_Branch]:
     root = _Branch("", "attribute", (), fn)
     waiting = [root]
-    for name, value in (more or {}).items():
-        waiting.append(root.then(_item, more, name, value, name, "state"))
+    for name, value in more.items():
+        waiting.append(root.then(_item, more, name, value, name, "owner"))
     if not isinstance(fn, types.FunctionType | types.MethodType | functools.partial | nn.Module):
         waiting[0] = root.then(lambda h, _k: h, fn, "", fn, type(fn).__name__)
     elif isinstance(fn, nn.Module):
         waiting[0] = root.then(lambda h, _k: h, fn, "", fn, type(fn).__name__.lower())
+    yield from _walk(waiting)
+
+
+def _walk(start: list[_Branch], kind: str | None = None) -> Iterator[_Branch]:
     seen: set[int] = set()
-    found: list[Place] = []
+    waiting = deque(start)
     while waiting:
-        branch = waiting.pop(0)
+        branch = waiting.popleft()
         value = branch.value
-        if isinstance(value, Tensor):
-            if type(value) in (Tensor, nn.Parameter) and value.layout is torch.strided:
-                found.append(Place(name=branch.name, kind=branch.kind, steps=branch.steps))
-            continue
-        if id(value) in seen or len(branch.steps) > DEEPEST:
-            continue
-        seen.add(id(value))
-        waiting.extend(_children(branch))
-    return found
+        if isinstance(value, Tensor | np.ndarray):
+            yield branch if kind is None else replace(branch, kind=kind)
+        elif id(value) not in seen and len(branch.steps) <= DEEPEST:
+            seen.add(id(value))
+            waiting.extend(_children(branch))

@@ -31,15 +31,21 @@ class _IrCall:
 
     op: IrOp
     inplace: bool
+    run: Callable[..., object]
+    """The op's own code, which dispatches to a provider."""
 
 
 def _ir_call(func: torch._ops.OpOverload) -> _IrCall | None:
     if func.namespace != "ir":
         return None
     op = IrOp.registry.get(func._schema.name.removeprefix("ir::"))
-    if op is None or func._overloadname not in ("default", "maybe_inplace"):
+    if op is None:
         return None
-    return _IrCall(op, func._overloadname == "maybe_inplace")
+    if func._overloadname == "maybe_inplace":
+        return _IrCall(op, True, op.maybe_inplace._inner_call)
+    if func._overloadname == "scoped" and op.scoped is not None:
+        return _IrCall(op, False, op.scoped._run)
+    return _IrCall(op, False, op._inner_call)
 
 
 class Recorder(TorchDispatchMode):
@@ -49,6 +55,9 @@ class Recorder(TorchDispatchMode):
     that were not made here to the first tensor seen on each and to the name of the call, `objects`
     has the ids of the very tensors. `saved` holds bytes from before the first write.
     """
+
+    supports_higher_order_operators = True
+    """So that one is refused with a reason."""
 
     def __init__(self, generators: Iterable[torch.Generator], *, opaque: bool = False) -> None:
         super().__init__()
@@ -66,9 +75,7 @@ class Recorder(TorchDispatchMode):
         if torch.cuda.is_initialized():
             watched += torch.cuda.default_generators
         registered = [id(g) for g in self._generators]
-        return tuple(
-            g.get_state().numpy().tobytes() for g in watched if id(g) not in registered
-        )
+        return tuple(g.get_state().numpy().tobytes() for g in watched if id(g) not in registered)
 
     def _check_random(self, func: torch._ops.OpOverload, kwargs: dict[str, object]) -> None:
         given = kwargs.get("generator")
@@ -114,6 +121,8 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, object],
     ) -> object:
         """A provider built on dispatch is recorded call by call, any other as a whole."""
+        if func._overloadname == "scoped":
+            return self._inside(call, args, kwargs)
         op = call.op
         positional = op.positional(args, kwargs)
         priority = op._scope.current()
@@ -122,8 +131,10 @@ class Recorder(TorchDispatchMode):
         if whole is None and priority.configuration is not None and impl.compilable:
             configuration = priority.configuration
 
-            def whole(*given: object) -> object:
+            def compiled_call(*given: object) -> object:
                 return compiled.call(impl, configuration, given, functional=not call.inplace)
+
+            whole = compiled_call
 
         if whole is not None:
             if op._validate is not None:
@@ -132,10 +143,12 @@ class Recorder(TorchDispatchMode):
                 name = op.maybe_inplace.name
                 check_donated(name, op.parameters.names, op.activation_indices, positional)
             return self._record(func, whole, positional, {})
-        overload = op.maybe_inplace if call.inplace else op
+        return self._inside(call, args, kwargs)
+
+    def _inside(self, call: _IrCall, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
         # Both modes are off while a call of theirs is handled.
         with torch._C._EnableTorchFunction(), self, FunctionWatch():
-            return overload._inner_call(*positional)
+            return call.run(*args, **kwargs)
 
     def _record(
         self,
@@ -224,4 +237,3 @@ class Recorder(TorchDispatchMode):
         shown = tree_map_only(Tensor, name, (args, kwargs))
         leaves, spec = tree_flatten(shown)
         return f"{func}({', '.join(map(repr, leaves))}; {spec})"
-

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.utils.dlpack as dlpack
 from torch.overrides import TorchFunctionMode
 
 from ir.capture.errors import CaptureRefused
@@ -24,29 +25,23 @@ _MEMORY = "memory of its final size before the capture"
 
 _BY_NAME: dict[str, tuple[str, str]] = {
     **dict.fromkeys(
-        (
-            "Tensor.tolist TensorBase.tolist TensorBase.numpy Tensor.__array__ Tensor.__repr__ "
-            "Tensor.__format__ Tensor.__dlpack__ TensorBase.data_ptr TensorBase.untyped_storage "
-            "Tensor.storage TensorBase._typed_storage Tensor._typed_storage TensorBase.item "
-            "TensorBase.cpu TensorBase.__bool__ TensorBase.__int__ TensorBase.__float__ "
-            "TensorBase.__index__ TensorBase.__complex__ Tensor.__reduce_ex__ "
-            "Tensor.__deepcopy__ Tensor.storage_type TensorBase.pin_memory "
-            "_VariableFunctionsClass.equal TensorBase.equal _VariableFunctionsClass.allclose "
-            "TensorBase.allclose TensorBase.is_nonzero _VariableFunctionsClass.is_nonzero"
-        ).split(),
+        ("tolist", "numpy", "item", "cpu", "pin_memory", "__array__", "__dlpack__", "data_ptr")
+        + ("untyped_storage", "storage", "_typed_storage", "storage_type")
+        + ("__repr__", "__format__", "__reduce_ex__", "__deepcopy__")
+        + ("__bool__", "__int__", "__float__", "__index__", "__complex__")
+        + ("equal", "allclose", "is_nonzero"),
         ("host-sync", _READS),
     ),
     **dict.fromkeys(
-        "TensorBase.set_ TensorBase.resize_ TensorBase.resize_as_ Tensor.share_memory_ "
-        "TensorBase._set_data Tensor.resize Tensor.resize_as".split(),
+        ("set_", "resize_", "resize_as_", "resize", "resize_as", "share_memory_"),
         ("storage-change", _MEMORY),
     ),
     **dict.fromkeys(
-        "_VariableFunctionsClass.tensor _VariableFunctionsClass.as_tensor "
-        "_VariableFunctionsClass.from_numpy _VariableFunctionsClass.asarray".split(),
+        ("tensor", "as_tensor", "from_numpy", "asarray"),
         ("host-data", "torch.full, or a tensor made before the capture"),
     ),
 }
+_TAKES_ADDRESSES = ("data_ptr", "untyped_storage")
 
 # Modules that take addresses to compare or to launch, not to read: ir's check of donated
 # activations, and Triton's launchers, whose kernels are judged by what they wrote.
@@ -69,18 +64,15 @@ class FunctionWatch(TorchFunctionMode):
         args: tuple[object, ...] = (),
         kwargs: dict[str, object] | None = None,
     ) -> object:
-        name = getattr(func, "__qualname__", "")
-        if name == "getset_descriptor.__set__":
+        shown = getattr(func, "__qualname__", "")
+        if shown == "getset_descriptor.__set__":
             attribute = getattr(getattr(func, "__self__", None), "__name__", "")
             if attribute in ("data", "_base"):
                 raise CaptureRefused("storage-change", f"Tensor.{attribute} = ...", _MEMORY)
+        name = getattr(func, "__name__", "")
         found = _BY_NAME.get(name)
-        if found is not None and not (
-            func is torch.Tensor.data_ptr or name == "TensorBase.untyped_storage"
-        ):
-            raise CaptureRefused(found[0], name, found[1])
-        if found is not None and not _called_from_allowed(2):
-            raise CaptureRefused(found[0], name, found[1])
+        if found is not None and not (name in _TAKES_ADDRESSES and _called_from_allowed(2)):
+            raise CaptureRefused(found[0], shown, found[1])
         return func(*args, **(kwargs or {}))
 
 
@@ -103,7 +95,7 @@ def _patches() -> tuple[_Patch, ...]:
         _Patch(torch.UntypedStorage, "copy_", "outside-dispatch", "writes through tensors"),
     ]
     functions = [
-        _Patch(torch.utils.dlpack, "to_dlpack", "host-sync", _READS),
+        _Patch(dlpack, "to_dlpack", "host-sync", _READS),
         _Patch(torch, "to_dlpack", "host-sync", _READS),
         _Patch(torch.cuda, "synchronize", "host-sync", _READS),
         _Patch(torch.cuda.Stream, "synchronize", "host-sync", _READS),
