@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .errors import GeometryError, IncompatibleEnginesError
-from .geometry import ADDRESS_LIMIT, EngineGeometry, Worker
-from .groups import ModelCache
+from .geometry import ADDRESS_LIMIT, EngineGeometry, Worker, admitted_tp, any_of
+from .groups import CacheGroup, ModelCache
 
 
 def check_engines(producer: EngineGeometry, consumer: EngineGeometry) -> None:
@@ -30,18 +30,31 @@ def check_engines(producer: EngineGeometry, consumer: EngineGeometry) -> None:
     if producer.model != consumer.model:
         refuse("model", *_first_difference(producer.model, consumer.model), "equal models")
     if producer.tp % consumer.tp and consumer.tp % producer.tp:
-        refuse("tp", producer.tp, consumer.tp, "one size that divides the other")
+        refuse("tp", producer.tp, consumer.tp, _accepted_tp(producer, consumer))
     small, large = sorted((producer.kernel_tokens, consumer.kernel_tokens))
     if large % small:
         refuse(
             "kernel_tokens",
             producer.kernel_tokens,
             consumer.kernel_tokens,
-            "one block that divides the other",
+            f"one block that divides the other, such as {large} on both",
         )
 
 
-def _first_difference(producer: ModelCache, consumer: ModelCache) -> tuple[object, object]:
+def _accepted_tp(producer: EngineGeometry, consumer: EngineGeometry) -> str:
+    """What either side could change to."""
+
+    def beside(other: int) -> str:
+        sizes = admitted_tp(producer.model)
+        return any_of([size for size in sizes if size % other == 0 or other % size == 0])
+
+    return (
+        f"one size that divides the other; beside producer {producer.tp} a consumer of "
+        f"{beside(producer.tp)}, beside consumer {consumer.tp} a producer of {beside(consumer.tp)}"
+    )
+
+
+def _first_difference(producer: ModelCache, consumer: ModelCache) -> tuple[str, str]:
     """What the two sides have where they first differ, with its name."""
     for field in ("name", "query_heads"):
         p, c = getattr(producer, field), getattr(consumer, field)
@@ -49,7 +62,20 @@ def _first_difference(producer: ModelCache, consumer: ModelCache) -> tuple[objec
             return f"{field} {p}", f"{field} {c}"
     if len(producer.groups) != len(consumer.groups):
         return f"{len(producer.groups)} groups", f"{len(consumer.groups)} groups"
-    return next((p, c) for p, c in zip(producer.groups, consumer.groups, strict=True) if p != c)
+    p, c = next((p, c) for p, c in zip(producer.groups, consumer.groups, strict=True) if p != c)
+    for field in ("name", "kind", "window", "layers"):
+        if getattr(p, field) != getattr(c, field):
+            return _named(p, field), _named(c, field)
+    return _parts(p), _parts(c)
+
+
+def _named(group: CacheGroup, field: str) -> str:
+    return f"{field} {getattr(group, field)} of group {group.name}"
+
+
+def _parts(group: CacheGroup) -> str:
+    sizes = ", ".join(f"{p.name} {p.units} x {p.unit_bytes} bytes" for p in group.parts)
+    return f"{sizes} of group {group.name}"
 
 
 def check_bases(engine: EngineGeometry, worker: Worker, bases: Sequence[int]) -> None:

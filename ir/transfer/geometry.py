@@ -8,6 +8,7 @@ told apart by block numbers, and the longest page decides.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -16,6 +17,8 @@ from .errors import GeometryError
 from .groups import CacheGroup, ModelCache, Part
 
 ADDRESS_LIMIT = 1 << 64
+LARGEST_TP_NAMED = 128
+"""The largest TP size that a refusal offers."""
 
 
 class Layout(StrEnum):
@@ -117,7 +120,8 @@ class EngineGeometry:
 
     def _check_tp(self) -> None:
         if self.model.query_heads % self.tp:
-            self._refuse("tp", self.tp, f"a divisor of the {self.model.query_heads} query heads")
+            heads = self.model.query_heads
+            self._refuse("tp", self.tp, f"a divisor of the {heads} query heads{self._fits}")
         for group in self.model.groups:
             for part in group.parts:
                 if part.units < 1 or part.unit_bytes < 1:
@@ -126,11 +130,17 @@ class EngineGeometry:
                     continue
                 what = f"tp for {part.name} of group {group.name}"
                 if part.always_sharded:
-                    self._refuse(what, self.tp, f"a divisor of its {part.units} units")
+                    self._refuse(what, self.tp, f"a divisor of its {part.units} units{self._fits}")
                 if self.tp % part.units:
                     self._refuse(
-                        what, self.tp, f"a divisor or a multiple of its {part.units} units"
+                        what,
+                        self.tp,
+                        f"a divisor or a multiple of its {part.units} units{self._fits}",
                     )
+
+    @property
+    def _fits(self) -> str:
+        return f"; for {self.model.name} {any_of(admitted_tp(self.model))}"
 
     def _check_layers(self) -> None:
         layers = [layer for group in self.model.groups for layer in group.layers]
@@ -204,6 +214,27 @@ class EngineGeometry:
     def places(self, stage: int, group: int, layer: int) -> tuple[Place, ...]:
         """Where each part of a group's layer lies, on any rank of `stage`."""
         return self._stages[stage][0][group, layer]
+
+
+def admitted_tp(model: ModelCache) -> tuple[int, ...]:
+    """The TP sizes, up to `LARGEST_TP_NAMED`, that divide a model's query heads and split or copy
+    each of its parts.
+    """
+    parts = [part for group in model.groups for part in group.parts]
+    return tuple(
+        tp
+        for tp in range(1, min(model.query_heads, LARGEST_TP_NAMED) + 1)
+        if model.query_heads % tp == 0
+        and all(
+            part.units % tp == 0 or not (part.always_sharded or tp % part.units) for part in parts
+        )
+    )
+
+
+def any_of(numbers: Sequence[int]) -> str:
+    """Numbers as people list a choice."""
+    *others, last = [str(number) for number in numbers]
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def blocks_per_state(model: ModelCache, *, tp: int, kernel_tokens: int) -> int:

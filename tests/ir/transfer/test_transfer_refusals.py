@@ -58,7 +58,7 @@ def _request(**changes) -> TransferRequest:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tp": 3}, "tp is 3; accepted: a divisor of the 8 query heads"),
+        ({"tp": 3}, "tp is 3; accepted: a divisor of the 8 query heads; for m 1, 2, 4 or 8"),
         ({"tp": 0}, "tp is 0; accepted: 1 or more"),
         ({"num_blocks": 0}, "num_blocks is 0; accepted: 1 or more"),
         ({"page_padding": -1}, "page_padding is -1; accepted: 0 or more"),
@@ -73,11 +73,12 @@ def _request(**changes) -> TransferRequest:
         (
             {"model": ModelCache("m", 12, (GROUP,)), "tp": 6},
             "tp for k of group full attention is 6; "
-            "accepted: a divisor or a multiple of its 4 units",
+            "accepted: a divisor or a multiple of its 4 units; for m 1, 2, 4 or 12",
         ),
         (
             {"model": ModelCache("m", 16, (GROUP, STATE)), "tp": 16},
-            "tp for conv.x of group mamba-1 is 16; accepted: a divisor of its 8 units",
+            "tp for conv.x of group mamba-1 is 16; accepted: a divisor of its 8 units; "
+            "for m 1, 2, 4 or 8",
         ),
         (
             {"model": ModelCache("m", 8, (GROUP, GROUP))},
@@ -119,7 +120,7 @@ def test_a_part_of_nothing_is_refused():
         ),
         (
             {"kernel_tokens": 3, "block_tokens": 3},
-            "kernel_tokens: 4 and 3; accepted: one block that divides the other",
+            "kernel_tokens: 4 and 3; accepted: one block that divides the other, such as 4 on both",
         ),
     ],
 )
@@ -131,11 +132,29 @@ def test_unlike_engines_are_refused_when_the_plan_is_made(changes: dict, message
     assert str(refused.value) == named + message
 
 
-def test_groups_that_differ_are_shown():
-    narrow = make.attention(range(2), kv_heads=4, head_size=1, itemsize=1)
+@pytest.mark.parametrize(
+    ("group", "shown"),
+    [
+        (
+            make.attention(range(2), kv_heads=4, head_size=1, itemsize=1),
+            (
+                "k 4 x 2 bytes, v 4 x 2 bytes of group full attention",
+                "k 4 x 1 bytes, v 4 x 1 bytes of group full attention",
+            ),
+        ),
+        (
+            make.attention((1, 2), kv_heads=4, head_size=2, itemsize=1),
+            (
+                "layers (0, 1) of group full attention",
+                "layers (1, 2) of group full attention",
+            ),
+        ),
+    ],
+)
+def test_groups_that_differ_are_shown_where_they_differ(group, shown: tuple[str, str]):
     with pytest.raises(IncompatibleEnginesError) as refused:
-        check_engines(P, replace(D, model=ModelCache("m", 8, (narrow,))))
-    assert (refused.value.producer_has, refused.value.consumer_has) == (GROUP, narrow)
+        check_engines(P, replace(D, model=ModelCache("m", 8, (group,)), stage_layers=()))
+    assert (refused.value.producer_has, refused.value.consumer_has) == shown
 
 
 def test_tp_sizes_must_divide():
@@ -144,7 +163,11 @@ def test_tp_sizes_must_divide():
     two, three = (replace(e, model=model, tp=tp) for e, tp in ((P, 2), (D, 3)))
     with pytest.raises(IncompatibleEnginesError) as refused:
         check_engines(two, three)
-    assert "differ in tp: 2 and 3; accepted: one size that divides" in str(refused.value)
+    assert str(refused.value) == (
+        "producer 'P' and consumer 'D' differ in tp: 2 and 3; accepted: one size that divides "
+        "the other; beside producer 2 a consumer of 1, 2 or 6, "
+        "beside consumer 3 a producer of 1, 3 or 6"
+    )
 
 
 @pytest.mark.parametrize(
