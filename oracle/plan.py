@@ -64,6 +64,8 @@ class Stream:
     routes: tuple[str, ...] = ()
     together: bool = False
     fixed_count: bool = False
+    in_full: int | None = None
+    """What a full budget takes; None for ``FULL_FACTOR`` times ``count``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +177,7 @@ def _budgeted(
     if budget == QUICK:
         return streams
     if budget == FULL:
-        return [(p, s, n if s.fixed_count else n * FULL_FACTOR) for p, s, n in streams]
+        return [(p, s, _in_full(s, n)) for p, s, n in streams]
     if not isinstance(budget, int) or budget < 1:
         raise UsageError(f"budget {budget!r}; accepted: quick, full or a number of cases >= 1")
     kept = [(p, s, n) for p, s, n in streams if not s.fixed_count or budget >= CATALOGUE_FROM]
@@ -195,6 +197,12 @@ def _budgeted(
         out.append((prop, stream, upto - given))
         given = upto
     return out
+
+
+def _in_full(stream: Stream, quick: int) -> int:
+    if stream.in_full is not None:
+        return stream.in_full
+    return quick if stream.fixed_count else quick * FULL_FACTOR
 
 
 def _drives(

@@ -10,6 +10,7 @@ from .judge import Judge
 from .memory import aliasing, mutation, uninitialized
 from .metadata import fake, layout
 from .programs_table import PROGRAM_JUDGES
+from .transfers_table import TRANSFER_JUDGES
 from .values import values
 
 JUDGES: Mapping[str, Judge] = MappingProxyType(
@@ -112,6 +113,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
                 judge=uninitialized,
             ),
             *PROGRAM_JUDGES,
+            *TRANSFER_JUDGES,
         )
     }
 )
@@ -139,8 +141,6 @@ LATER: Mapping[str, str] = MappingProxyType(
     {
         "CG": "property addresses",
         "PAD": "property addresses",
-        "KVID": "property transfer",
-        "PROTO": "properties connector and transfer",
         "BIG": "no judge yet: needs virtual strides over sparse storage",
     }
 )

@@ -7,7 +7,10 @@ from oracle.plan import Property
 
 from .contract import CONTRACT
 from .numerics import NUMERICS
+from .transfer import TRANSFER
 
-PROPERTIES: Mapping[str, Property] = MappingProxyType({p.name: p for p in (NUMERICS, CONTRACT)})
+PROPERTIES: Mapping[str, Property] = MappingProxyType(
+    {p.name: p for p in (NUMERICS, CONTRACT, TRANSFER)}
+)
 
 __all__ = ["PROPERTIES"]

@@ -13,7 +13,7 @@ from oracle.errors import UsageError
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
-from reference.model import OpCase
+from reference.model import OpCase, TransferCase
 
 from . import SubjectOptions
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
@@ -26,6 +26,8 @@ from .torch_memory import (
     observe_outputs,
     shared_positions,
 )
+from .transfers import ir_providers as transfer_providers
+from .transfers import observe_ir as observe_transfer
 from .user_code import import_user_code, is_user_code
 
 
@@ -89,7 +91,7 @@ class IrSubject:
                 for kernel, availability in self._kernels.items()
                 if kernel not in op.impls and not availability.available
             )
-        return tuple(found)
+        return (*found, *transfer_providers())
 
     def _unavailable(self, provider: str, impl: Any) -> str:
         if impl.supported:
@@ -97,8 +99,15 @@ class IrSubject:
         availability = self._kernels.get(provider)
         return availability.reason if availability else "not supported on this machine"
 
-    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
-        """Drive one call. Whatever the call raises is reported, never raised."""
+    def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
+        """Drive one case. Whatever it raises is reported, never raised."""
+        if isinstance(case, TransferCase):
+            return observe_transfer(case, route)
+        return self._observe_call(case, provider, route, probes)
+
+    def _observe_call(
+        self, case: OpCase, provider: str, route: str, probes: Probes
+    ) -> Observation:
         from ir.op import IrOp
 
         op = IrOp.registry[case.op]

@@ -5,6 +5,8 @@ It answers with the middle of each expected interval, so a judge that disagrees 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from oracle.observation import (
@@ -21,10 +23,12 @@ from reference.declaration import Refusal
 from reference.dtypes import encode
 from reference.expectation import Expected, ExpectedOutput, expect
 from reference.legal import DECLARATIONS
-from reference.model import OpCase
+from reference.model import OpCase, TransferCase
 from reference.model.storage import contiguous_strides
 
 from . import SubjectOptions
+from .transfers import OP as TRANSFER
+from .transfers import reference as transfers
 
 ROUTE = "reference"
 
@@ -41,13 +45,19 @@ class ReferenceSubject:
         return f"numpy {np.__version__}"
 
     def providers(self) -> tuple[Provider, ...]:
-        return tuple(
+        ops = tuple(
             Provider(op=contract.op, name=name.split("/", 1)[1], routes=(ROUTE,), contract=name)
             for name, contract in CONTRACTS.items()
             if contract.op in DECLARATIONS
         )
+        return (*ops, Provider(op=TRANSFER, name="1", routes=(ROUTE,)))
 
-    def observe(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
+    def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
+        if isinstance(case, TransferCase):
+            return transfers.observe(case)
+        return self._answer_call(case, provider, probes)
+
+    def _answer_call(self, case: OpCase, provider: str, probes: Probes) -> Observation:
         declaration = DECLARATIONS[case.op]
         expectation = expect(declaration, case, contract=f"{case.op}/{provider}")
         if isinstance(expectation, Refusal):

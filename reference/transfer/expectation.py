@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -95,6 +95,7 @@ class ExpectedTransfer:
         return told
 
 
+@lru_cache(maxsize=4)
 def expect_transfer(case: TransferCase) -> ExpectedTransfer:
     """What the reference says of a case; its memory is worked out when first asked for."""
     refused = refused_pair(case)

@@ -1,0 +1,98 @@
+"""Property ``transfer``: every byte lands where it must, once, and everyone hears of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+from fuzz.chooser import SeededChooser
+from fuzz.lattices.tp import POINTS, REFUSED, lattice_case, lattice_size
+from fuzz.strategies.refused_transfers import RULES, refused_case
+from fuzz.strategies.transfers import transfer_case
+from oracle.plan import Property, Stream
+from oracle.subject import Probes
+from reference.model import TransferCase
+
+RUN = ("planned", "memory")
+ROUTES = (*RUN,)
+RANDOM, RANDOM_IN_FULL = 1_000, 10_500
+EACH_REFUSAL, EACH_REFUSAL_IN_FULL = 10, 60
+LATTICE = 1_500
+
+
+def _random(seed: int, index: int) -> TransferCase:
+    return transfer_case(SeededChooser(seed, "transfer", "random", index))
+
+
+def _refused(seed: int, index: int) -> TransferCase:
+    chooser = SeededChooser(seed, "transfer", "refused", index)
+    return refused_case(chooser, RULES[index % len(RULES)])
+
+
+def _lattice(_seed: int, index: int) -> TransferCase:
+    return lattice_case(index)
+
+
+@functools.cache
+def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
+    """Random transfers, broken ones, and the lattice of topologies, whole in a full budget."""
+    return (
+        Stream(
+            name="random",
+            op=op,
+            dtype="",
+            count=RANDOM,
+            in_full=RANDOM_IN_FULL,
+            case=_random,
+            routes=RUN,
+        ),
+        Stream(
+            name="refused",
+            op=op,
+            dtype="",
+            count=EACH_REFUSAL * len(RULES),
+            in_full=EACH_REFUSAL_IN_FULL * len(RULES),
+            case=_refused,
+            routes=RUN,
+        ),
+        Stream(
+            name="lattice",
+            op=op,
+            dtype="",
+            count=LATTICE,
+            in_full=lattice_size(),
+            case=_lattice,
+            routes=("planned",),
+        ),
+    )
+
+
+def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
+    """How much was compared, and how much of the lattice was looked at."""
+    points, refused = (measures.get(n, 0) for n in ("lattice points", "topologies refused"))
+    lines = [
+        f"{measures.get('transfers', 0):,} transfers moved, "
+        f"{measures.get('bytes', 0):,} bytes of consumers compared",
+        f"lattice: {points:,} of {POINTS:,} points, "
+        f"{refused:,} of {REFUSED:,} topologies to be refused",
+    ]
+    return tuple(lines)
+
+
+TRANSFER = Property(
+    name="transfer",
+    claim="KV that moves between unlike engines lands whole, once, in place, or is refused",
+    judges=(
+        "transfer-refusal",
+        "transfer-bytes",
+        "transfer-outside",
+        "transfer-once",
+        "transfer-protocol",
+    ),
+    routes=ROUTES,
+    probes=Probes(),
+    streams=streams,
+    kind="transfer",
+    in_passing=0.25,
+    summary=summary,
+)
