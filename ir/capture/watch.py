@@ -25,11 +25,32 @@ _MEMORY = "memory of its final size before the capture"
 
 _BY_NAME: dict[str, tuple[str, str]] = {
     **dict.fromkeys(
-        ("tolist", "numpy", "item", "cpu", "pin_memory", "__array__", "__dlpack__", "data_ptr")
-        + ("untyped_storage", "storage", "_typed_storage", "storage_type")
-        + ("__repr__", "__format__", "__reduce_ex__", "__deepcopy__")
-        + ("__bool__", "__int__", "__float__", "__index__", "__complex__")
-        + ("equal", "allclose", "is_nonzero"),
+        (
+            "tolist",
+            "numpy",
+            "item",
+            "cpu",
+            "pin_memory",
+            "__array__",
+            "__dlpack__",
+            "data_ptr",
+            "untyped_storage",
+            "storage",
+            "_typed_storage",
+            "storage_type",
+            "__repr__",
+            "__format__",
+            "__reduce_ex__",
+            "__deepcopy__",
+            "__bool__",
+            "__int__",
+            "__float__",
+            "__index__",
+            "__complex__",
+            "equal",
+            "allclose",
+            "is_nonzero",
+        ),
         ("host-sync", _READS),
     ),
     **dict.fromkeys(
