@@ -10,7 +10,7 @@ import numpy as np
 from .contract import Operand, Rounding, contract_for, evaluate
 from .declaration import Binding, OpDeclaration, OutputSpec, Refusal
 from .dtypes import decode
-from .interval import Interval
+from .interval import Interval, point
 from .layout import dense_like, swapped_last_two
 from .model.case import OpCase, Plain
 from .model.storage import View, contiguous_strides
@@ -79,6 +79,18 @@ def expect(
         for spec in declaration.outputs
     )
     return Expected(chosen.name, outputs)
+
+
+def expected_metadata(
+    declaration: OpDeclaration, case: OpCase, binding: Binding
+) -> tuple[ExpectedOutput, ...]:
+    """The outputs of a legal case with ones for values: what is told without asking a contract."""
+    ones = {
+        spec.name: point(np.ones(output_shape(case, binding, spec))) for spec in declaration.outputs
+    }
+    return tuple(
+        _output(declaration, case, binding, spec, ones, False) for spec in declaration.outputs
+    )
 
 
 def _operands(

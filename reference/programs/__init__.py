@@ -9,11 +9,12 @@ from .expected import (
     expectation_of,
 )
 from .ir_calls import Asked, ExpectedCall
-from .machine import Machine
+from .machine import METADATA_ONLY, Machine
 from .vocabulary import ATEN
 
 __all__ = [
     "ATEN",
+    "METADATA_ONLY",
     "Asked",
     "ExpectedCall",
     "ExpectedProgram",

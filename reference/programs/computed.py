@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Computed:
     """Values of ``dtype``, held as its kind. ``sources`` are the tensors that they were made of.
 
     ``elementwise``: each value depends on the same element of every source, and the layout of a
-    new result follows theirs; else it is row-major. ``exact_out``: ``out`` must have ``dtype``.
+    new result follows theirs; else it is row-major. ``out`` says which dtypes take the result:
+    any of a kind that holds it, only ``dtype``, or others too but in ways not modelled here.
     """
 
     dtype: str
@@ -38,7 +40,7 @@ class Computed:
     unit: int | None
     sources: tuple[Tensor, ...]
     elementwise: bool = True
-    exact_out: bool = False
+    out: Literal["castable", "same", "same-modelled"] = "castable"
 
     @property
     def strides(self) -> Shape:
@@ -85,8 +87,10 @@ def fitting(made: Computed, target: Tensor, *, resizes: bool) -> tuple[np.ndarra
         if resizes:
             raise NotKnown("out-is-resized")
         raise Refused("what is written has the result's shape")
-    if made.exact_out and target.dtype != made.dtype:
-        raise Refused("what is written has the result's dtype")
+    if made.out != "castable" and target.dtype != made.dtype:
+        if made.out == "same":
+            raise Refused("what is written has the result's dtype")
+        raise NotKnown("operand-not-modelled")
     if not can_store(made.dtype, target.dtype):
         raise Refused("what is written is of a kind that holds the result")
     if made.elementwise:

@@ -38,7 +38,13 @@ def total(a: Arguments) -> Computed:
     made = 0 + values.sum(axis=axes, keepdims=a.flag("keepdim"))
     checked(np.abs(values).sum(axis=axes), x.unit, "float32" if dtype != "int64" else dtype)
     return Computed(
-        dtype=dtype, values=np.asarray(made), unit=x.unit, sources=(x,), elementwise=False
+        dtype=dtype,
+        values=np.asarray(made),
+        unit=x.unit,
+        sources=(x,),
+        elementwise=False,
+        # Into another dtype torch adds up in that dtype.
+        out="same-modelled",
     )
 
 
@@ -53,7 +59,7 @@ def largest(a: Arguments) -> Computed:
     made = np.asarray(values.max(axis=axes, keepdims=a.flag("keepdim")))
     check_zero_signs(made, values)
     return Computed(
-        dtype=x.dtype, values=made, unit=x.unit, sources=(x,), elementwise=False, exact_out=True
+        dtype=x.dtype, values=made, unit=x.unit, sources=(x,), elementwise=False, out="same"
     )
 
 
@@ -107,18 +113,18 @@ def _product(a: Arguments, rank: int) -> Computed:
             raise NotKnown("sign-of-zero")
         made = made + 0.0
     return Computed(
-        dtype=x.dtype, values=made, unit=unit, sources=(x, y), elementwise=False, exact_out=True
+        dtype=x.dtype, values=made, unit=unit, sources=(x, y), elementwise=False, out="same"
     )
 
 
 def concatenated(a: Arguments) -> Computed:
     parts = a.tensors("tensors")
-    dim = dimension(a.integer("dim"), len(parts[0].shape))
-    if any(not part.shape for part in parts):
-        raise Refused("no tensor without dimensions is joined")
     if any(part.shape == (0,) for part in parts):
         # An old rule lets these have any shape beside them.
         raise NotKnown("operand-not-modelled")
+    if any(not part.shape for part in parts):
+        raise Refused("no tensor without dimensions is joined")
+    dim = dimension(a.integer("dim"), len(parts[0].shape))
     kept = {(*p.shape[:dim], *p.shape[dim + 1 :]) for p in parts}
     if len(kept) > 1 or len({len(p.shape) for p in parts}) > 1:
         raise Refused("shapes alike but for the dimension joined")

@@ -10,7 +10,7 @@ import numpy as np
 from ..declaration import REQUIRED as REQUIRED_BY_OP
 from ..declaration import OpDeclaration, Refusal
 from ..dtypes import decode, numpy_dtype
-from ..expectation import Expected, ExpectedOutput, Unknown, expect
+from ..expectation import ExpectedOutput, Unknown, expect, expected_metadata
 from ..interval import Interval
 from ..legal import DECLARATIONS
 from ..model import Argument, Name, OpCase, Plain, Storage, View
@@ -24,11 +24,15 @@ Observed = Sequence[np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What contracts are asked under, as ``expect`` takes it."""
+    """What contracts are asked under, as ``expect`` takes it.
+
+    Without ``intervals`` no contract is asked: ops of the IR return ones, of the right metadata.
+    """
 
     contract: str | None = None
     rounding: str = "strict"
     backend: str = "cpu"
+    intervals: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,12 +95,18 @@ def call(
     *,
     asked: Asked,
     observed: Observed | None,
-) -> tuple[ExpectedCall, tuple[Tensor, ...]]:
+) -> tuple[ExpectedCall | None, tuple[Tensor, ...]]:
     """What the call must return, and its results: as observed, or some admitted values.
 
     The activations of ``maybe_inplace`` are given away, and its outputs may lie where they lay.
     """
     case = ir_case(declaration, overload, a)
+    if not asked.intervals:
+        binding = declaration.bind(case)
+        if isinstance(binding, Refusal):
+            raise Refused(f"{declaration.op}: {binding.argument} {binding.rule}")
+        outputs = expected_metadata(declaration, case, binding)
+        return None, _results(declaration, overload, a, outputs, None)
     found = expect(
         declaration,
         case,
@@ -115,7 +125,7 @@ def call(
         contract=found.contract,
         outputs=found.outputs,
     )
-    return expected, _results(declaration, overload, a, found, observed)
+    return expected, _results(declaration, overload, a, found.outputs, observed)
 
 
 def _names(contract: str | None, op: str) -> bool:
@@ -126,13 +136,13 @@ def _results(
     declaration: OpDeclaration,
     overload: str,
     a: Arguments,
-    found: Expected,
+    outputs: Sequence[ExpectedOutput],
     observed: Observed | None,
 ) -> tuple[Tensor, ...]:
-    if observed is not None and len(observed) != len(found.outputs):
+    if observed is not None and len(observed) != len(outputs):
         raise NotKnown("observation-does-not-fit")
     made: list[Tensor] = []
-    for i, output in enumerate(found.outputs):
+    for i, output in enumerate(outputs):
         if output.strides is None:
             raise NotKnown("layout-is-free")
         values = _admitted(output.interval) if observed is None else _seen(output, observed[i])

@@ -173,7 +173,7 @@ def _unary(a: Arguments, function: object, of_bool: str) -> Computed:
     if dtype == "bool":
         raise Refused(of_bool)
     values = function(x.read())  # type: ignore[operator]
-    return Computed(dtype=dtype, values=values, unit=x.unit, sources=(x,))
+    return Computed(dtype=dtype, values=values, unit=x.unit, sources=(x,), out="same")
 
 
 def greater(a: Arguments) -> Computed:
@@ -193,7 +193,8 @@ def choose(a: Arguments) -> Computed:
     dtype = common_dtype(operands)
     (left, u), (right, v) = (_operand(o, dtype) for o in operands)
     values = np.where(condition.read(), left, right)
-    return Computed(dtype=dtype, values=values, unit=_lowest(u, v), sources=sources)
+    unit = _lowest(u, v)
+    return Computed(dtype=dtype, values=values, unit=unit, sources=sources, out="same")
 
 
 def copy(a: Arguments) -> Computed:

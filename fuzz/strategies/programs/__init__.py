@@ -8,8 +8,18 @@ from reference.programs.removal import clones, may_go
 
 from ...chooser import Chooser
 from .families import FAMILIES, Family, needed, temporaries
+from .lowering import FACTORS, lowering, lowering_pair
 
-__all__ = ["FAMILIES", "needed_clones_case", "program_case", "removable_clone_case"]
+__all__ = [
+    "FACTORS",
+    "FAMILIES",
+    "has_removable_clone",
+    "lowering_case",
+    "lowering_pair",
+    "needed_clones_case",
+    "program_case",
+    "removable_clone_case",
+]
 
 _TRIES = 12
 
@@ -20,6 +30,11 @@ def program_case(chooser: Chooser, *, family: str | None = None) -> ProgramCase:
     ``family`` is a name in ``FAMILIES``; drawn where None. Raises ``KeyError`` for another.
     """
     return FAMILIES[family or chooser.choose(tuple(FAMILIES))](chooser)
+
+
+def lowering_case(chooser: Chooser) -> ProgramCase:
+    """A program that calls one op of the IR several times, with nearly equal signatures."""
+    return lowering(chooser)
 
 
 def removable_clone_case(chooser: Chooser) -> ProgramCase:

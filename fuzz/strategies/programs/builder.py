@@ -11,7 +11,7 @@ from reference.model import (
     Storage,
     View,
 )
-from reference.programs import Machine
+from reference.programs import METADATA_ONLY, Machine
 from reference.programs.memory import Tensor
 
 from ...chooser import Chooser
@@ -33,7 +33,7 @@ class Builder:
         self.tensors = tuple(tensors)
         self.inputs = tuple(inputs)
         self.donated = tuple(donated)
-        self.machine = Machine(self.storages, self.tensors, self.inputs)
+        self.machine = Machine(self.storages, self.tensors, self.inputs, asked=METADATA_ONLY)
         self.steps: list[ProgramStep] = []
         self.clones: list[tuple[int, int]] = []
         """Clones made so far: value numbers of original and clone."""

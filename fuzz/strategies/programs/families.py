@@ -11,7 +11,7 @@ from .builder import Builder, is_float
 from .memory import draw_memory
 from .moves import MOVES, clone_of, unary, view_of, write_to
 
-_READS = (2, -1, 0.5, 1)
+_READS = (2, -1, 0.5, 3)
 
 
 def started(chooser: Chooser, *, aliased: float = 0.3, donated: float = 0.2) -> Builder:
@@ -78,7 +78,7 @@ def source(b: Builder) -> int:
     if number is None:
         return 0
     if b.chooser.chance(0.55):
-        made = b.add("aten.mul.Tensor", Value(number), b.chooser.choose((1, 2, -1)))
+        made = b.add("aten.mul.Tensor", Value(number), b.chooser.choose((2, -1)))
         number = made[0] if made else number
     return number
 

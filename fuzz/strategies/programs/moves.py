@@ -11,6 +11,8 @@ from reference.programs.strides import broadcast_shape
 from .builder import Builder, is_float
 
 _NUMBERS = (1, 2, -1, 0.5, 1.0, 2.0, -2, 3)
+_FACTORS = (2, -1, 0.5, 2.0, -2)
+"""Without 1: a product that changes nothing hides whether it was written."""
 _BINARY = ("add", "sub", "mul")
 Move = Callable[[Builder], object]
 
@@ -29,11 +31,12 @@ def _partner(b: Builder, x: Tensor, *, fits: Callable[[Tensor], bool] = _is_arit
     return -1 if found is None else found
 
 
-def _operand(b: Builder, x: Tensor) -> ProgramOperand:
+def _operand(b: Builder, x: Tensor, name: str = "") -> ProgramOperand:
+    numbers = _FACTORS if name.startswith("mul") else _NUMBERS
     if b.chooser.chance(0.45):
-        return b.chooser.choose(_NUMBERS)
+        return b.chooser.choose(numbers)
     number = _partner(b, x)
-    return b.chooser.choose(_NUMBERS) if number < 0 else Value(number)
+    return b.chooser.choose(numbers) if number < 0 else Value(number)
 
 
 def binary(b: Builder) -> object:
@@ -47,8 +50,8 @@ def binary(b: Builder) -> object:
     if alpha is not None:
         return b.add(target, Value(number), _operand(b, x), alpha=alpha)
     if b.chooser.chance(0.08):
-        return b.add(target, self=Value(number), other=_operand(b, x))
-    return b.add(target, Value(number), _operand(b, x))
+        return b.add(target, self=Value(number), other=_operand(b, x, name))
+    return b.add(target, Value(number), _operand(b, x, name))
 
 
 def binary_out(b: Builder) -> object:
@@ -60,15 +63,15 @@ def binary_out(b: Builder) -> object:
     if number is None:
         return None
     x = b.tensor(number)
-    name = b.chooser.choose(("add", "mul", "sub", "maximum", "neg", "abs"))
+    name = b.chooser.choose(("add", "mul", "sub", "maximum", "minimum", "neg", "abs"))
     if name in ("neg", "abs"):
         return b.add(f"aten.{name}.out", Value(number), out=Value(target))
-    if name == "maximum":
+    if name in ("maximum", "minimum"):
         other = _partner(b, x)
         return other >= 0 and b.add(
-            "aten.maximum.out", Value(number), Value(other), out=Value(target)
+            f"aten.{name}.out", Value(number), Value(other), out=Value(target)
         )
-    return b.add(f"aten.{name}.out", Value(number), _operand(b, x), out=Value(target))
+    return b.add(f"aten.{name}.out", Value(number), _operand(b, x, name), out=Value(target))
 
 
 def write_to(b: Builder, number: int) -> bool:
@@ -79,17 +82,17 @@ def write_to(b: Builder, number: int) -> bool:
     x = b.tensor(number)
     way = b.chooser.choose(
         ("add_", "add_", "mul_", "sub_", "fill", "zero", "copy", "out", "out", "each", "pairs",
-         "neg_", "relu_", "named", "copies", "cat"),
+         "neg_", "relu_", "abs_", "named", "copies", "cat"),
     )  # fmt: skip
     if way in ("add_", "mul_", "sub_"):
-        return b.accepts(f"aten.{way}.Tensor", Value(number), _operand(b, x))
+        return b.accepts(f"aten.{way}.Tensor", Value(number), _operand(b, x, way))
     if way == "named":
         return b.accepts("aten.add_.Tensor", self=Value(number), other=_operand(b, x))
     if way == "fill":
         return b.accepts("aten.fill_.Scalar", Value(number), b.chooser.choose(_NUMBERS))
     if way == "zero":
         return b.accepts("aten.zero_.default", Value(number))
-    if way in ("neg_", "relu_"):
+    if way in ("neg_", "relu_", "abs_"):
         return b.accepts(f"aten.{way}.default", Value(number))
     if way == "each":
         targets = (Value(number),)
@@ -111,7 +114,7 @@ def write_to(b: Builder, number: int) -> bool:
         if half is not None and row is not None:
             return b.accepts("aten.cat.out", (Value(row), Value(half)), 0, out=Value(number))
     name = b.chooser.choose(_BINARY)
-    return b.accepts(f"aten.{name}.out", Value(partner), _operand(b, x), out=Value(number))
+    return b.accepts(f"aten.{name}.out", Value(partner), _operand(b, x, name), out=Value(number))
 
 
 def write_any(b: Builder) -> object:
@@ -143,11 +146,19 @@ def compare_and_choose(b: Builder) -> object:
         lambda t: t.dtype == "bool" and broadcast_shape((t.shape, x.shape)) is not None
     )
     if condition is None:
-        made = b.add("aten.gt.Scalar", Value(number), b.chooser.choose((0, 1, 0.5)))
+        partner = _partner(b, x)
+        if partner >= 0 and b.chooser.chance(0.3):
+            made = b.add("aten.gt.Tensor", Value(number), Value(partner))
+        else:
+            made = b.add("aten.gt.Scalar", Value(number), b.chooser.choose((0, 1, 0.5)))
         condition = made[0] if made else None
     other = _partner(b, x)
     if condition is None or other < 0:
         return None
+    target = b.pick(lambda t: t.shape == x.shape and t.dtype == x.dtype)
+    if target is not None and b.chooser.chance(0.25):
+        operands = (Value(condition), Value(number), Value(other))
+        return b.add("aten.where.self_out", *operands, out=Value(target))
     return b.add("aten.where.self", Value(condition), Value(number), Value(other))
 
 
@@ -172,9 +183,12 @@ def reduce(b: Builder) -> object:
 
 
 def matrix(b: Builder) -> object:
-    number = b.pick(lambda t: len(t.shape) == 2 and is_float(t))
+    number = b.pick(lambda t: len(t.shape) in (2, 3) and is_float(t))
     if number is None:
         return None
+    if len(b.tensor(number).shape) == 3:
+        made = b.add("aten.transpose.int", Value(number), 1, 2)
+        return made and b.add("aten.bmm.default", Value(number), Value(made[0]))
     x = b.tensor(number)
     other = b.pick(lambda t: t.dtype == x.dtype and len(t.shape) == 2 and t.shape[0] == x.shape[1])
     if other is None:
@@ -285,6 +299,8 @@ def _view_of_dimensions(b: Builder, number: int, kind: str) -> tuple[int, ...]:
     rank = len(x.shape)
     dim = choose.integer(0, rank - 1)
     size = x.shape[dim]
+    if size == 0:
+        return ()
     if kind == "transpose" and rank > 1:
         return b.add("aten.transpose.int", Value(number), dim, (dim + 1) % rank)
     if kind == "permute":
@@ -301,7 +317,7 @@ def _view_of_dimensions(b: Builder, number: int, kind: str) -> tuple[int, ...]:
     if kind == "unbind":
         return b.add("aten.unbind.int", Value(number), dim, results=size)
     if kind == "split":
-        part = choose.integer(1, size) if size else 1
+        part = choose.integer(1, size)
         return b.add("aten.split.Tensor", Value(number), part, dim, results=-(-size // part))
     if kind == "chunk" and size > 1:
         part = -(-size // 2)
