@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import fx
@@ -21,7 +22,7 @@ from ir.compilation.graphs import subgraphs
 from ir.compilation.ranges import Access, Ranges, TooMany
 from ir.compilation.regions import EVERYTHING
 from ir.compilation.report import Clones, KeptClone
-from ir.compilation.symbols import same_number, same_numbers
+from ir.compilation.symbols import same_numbers
 
 _clone = torch.ops.aten.clone.default
 _copy = torch.ops.aten.copy_.default
@@ -55,7 +56,8 @@ class _Elimination:
         self.donated = donated
         self.removed: list[str] = []
         self.kept: list[KeptClone] = []
-        self.moved: set[Group] = set()
+        # The storage that a group's values lay in when it became part of another.
+        self.moved: dict[Group, int] = {}
         self._written: list[Group] | None = None
 
     def run(self) -> None:
@@ -101,12 +103,12 @@ class _Elimination:
             return "layout", original.name
         if group.unknown or target.unknown:
             return "unknown-access", ""
-        moved = not same_number(value.storage_offset(), source.storage_offset())
-        if type(value.storage_offset()) is not int or type(source.storage_offset()) is not int:
+        shift = self._shift(clone, original)
+        if shift is None:
             return "symbolic-offset", original.name
         if group.members and not _has_value(target):
             return "missing-metadata", original.name
-        if moved and group.by_offset:
+        if shift and group.by_offset:
             return "places-by-number", ""
         external = target.is_input and not target.donated
         if group.outputs:
@@ -114,13 +116,13 @@ class _Elimination:
                 return "output-aliases-input", original.name
             if target.outputs:
                 return "outputs-alias", original.name
-            if moved:
+            if shift:
                 return "output-offset", original.name
         late = bisect_right(target.writes, i)
         overwritten = late < len(target.writes) and target.writes[late] <= group.last_read
         spoiled = bool(group.writes) and (external or group.writes[0] <= target.last_read)
         if overwritten or spoiled:
-            refusal = self._by_ranges(i, clone, original, group, target, external=external)
+            refusal = self._by_ranges(i, clone, original, shift, external=external)
             if refusal is not None:
                 return refusal
         if external and self._twin_written(i, group, target):
@@ -128,18 +130,9 @@ class _Elimination:
         return None
 
     def _by_ranges(
-        self,
-        i: int,
-        clone: fx.Node,
-        original: fx.Node,
-        group: Group,
-        target: Group,
-        *,
-        external: bool,
+        self, i: int, clone: fx.Node, original: fx.Node, shift: int, *, external: bool
     ) -> tuple[str, str] | None:
-        shift = self._shift(clone, original)
-        if shift is None:
-            return "unknown-access", original.name
+        group, target = self._group(clone), self._group(original)
         mine = [replace(a, region=a.region.moved(shift)) for a in self.ranges.accesses(group)]
         theirs = [a for a in self.ranges.accesses(target) if a.node is not clone]
         try:
@@ -156,6 +149,12 @@ class _Elimination:
         except TooMany:
             return "too-many-accesses", original.name
         return None
+
+    def _group(self, node: fx.Node) -> Group:
+        held = self.aliases.held[node]
+        if type(held) is not Group:
+            raise TypeError(f"{node.name} has no storage of its own")
+        return root(held)
 
     def _at_the_end(self) -> Access:
         order = self.aliases.order
@@ -205,7 +204,7 @@ class _Elimination:
             if alone and shift == 0:
                 original.meta["val"] = clone.meta["val"]  # type: ignore[union-attr]
             else:
-                self.moved.add(mine)
+                self.moved[mine] = clone.meta["val"].untyped_storage()._cdata
         self.ranges.merged(group, target, shift or 0)
         merge(group, target, shift=shift or 0)
         if target.is_input and group.writes:
@@ -224,20 +223,34 @@ class _Elimination:
         """Give what was made of removed clones values in the storage where it now lies."""
         for node in self.graph.nodes:
             held = self.aliases.held.get(node)
-            if type(held) is not Group or held not in self.moved:
-                continue
-            value = node.meta.get("val")
-            base = root(held).first
-            target = None if base is None else base.meta.get("val")
-            if not isinstance(value, FakeTensor) or not isinstance(target, torch.Tensor):
-                continue
-            shift, size = total_shift(held), value.element_size()
-            offset = value.storage_offset()
-            with torch._C._DisableTorchDispatch():
-                meta = torch.empty(0, dtype=value.dtype, device="meta").set_(
-                    target.untyped_storage(), offset + shift // size, value.shape, value.stride()
-                )
-                node.meta["val"] = FakeTensor(value.fake_mode, meta, value.device)
+            if held is not None and "val" in node.meta:
+                node.meta["val"] = self._moved(node.meta["val"], held)
+
+    def _moved(self, value: Any, held: Any) -> Any:
+        """A value, or several, in the storage that its group now is.
+
+        What only may lie in a group, like the result of `contiguous`, can have its own storage.
+        """
+        if isinstance(value, list | tuple):
+            several = held if isinstance(held, tuple) else [held] * len(value)
+            pairs = zip(value, several, strict=True)
+            return type(value)(self._moved(v, h) for v, h in pairs)
+        if type(held) is not Group or held not in self.moved:
+            return value
+        base = root(held).first
+        target = None if base is None else base.meta.get("val")
+        if (
+            not isinstance(value, FakeTensor)
+            or not isinstance(target, torch.Tensor)
+            or value.untyped_storage()._cdata != self.moved[held]
+        ):
+            return value
+        offset = value.storage_offset() + total_shift(held) // value.element_size()
+        with torch._C._DisableTorchDispatch():
+            meta = torch.empty(0, dtype=value.dtype, device="meta").set_(
+                target.untyped_storage(), offset, value.shape, value.stride()
+            )
+            return FakeTensor(value.fake_mode, meta, value.device)
 
 
 def _has_value(group: Group) -> bool:

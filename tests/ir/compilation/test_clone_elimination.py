@@ -459,6 +459,26 @@ def test_values_of_what_is_left_lie_where_it_lies(traced, f):
         assert value.storage_offset() == again.storage_offset()
 
 
+def test_a_list_of_views_lies_where_what_is_left_lies(traced):
+    def split_beside_a_view(x: Tensor) -> Any:
+        y = x * 2
+        v = y.view(-1)
+        a, b = y.clone().split(2, dim=1)
+        return a * b + v[0]
+
+    graph = traced(split_beside_a_view, x_of())
+    assert len(eliminate_clones(graph.graph).removed) == 1
+    y, split = (
+        next(n.meta["val"] for n in graph.graph.nodes if n.target is target)
+        for target in (aten.mul.Tensor, aten.split.Tensor)
+    )
+    storage = y.untyped_storage()._cdata
+    assert [(t.untyped_storage()._cdata, t.storage_offset()) for t in split] == [
+        (storage, 0),
+        (storage, 2),
+    ]
+
+
 def test_symbolic_sizes_are_compared_without_a_guard(traced, run):
     graph = traced(chain_with_views, x_of(), dynamic=True)
     env = next(iter(graph.graph.nodes)).meta["val"].fake_mode.shape_env
