@@ -126,7 +126,7 @@ class Ranges:
                 does = effect(node.target)
                 if does.view or does.kind == "item":
                     continue
-                written: Sequence[fx.Node] = ()
+                written: Sequence[fx.Node] = []
                 if does.kind == "fresh":
                     written = (node,)
                 elif does.elementwise or (does.writes and does.overwrites == does.writes):

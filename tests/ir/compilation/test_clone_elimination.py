@@ -401,6 +401,16 @@ def test_one_of_two_returned_clones_goes(traced, run):
     assert (len(done.removed), [k.reason for k in done.kept]) == (1, ["outputs-alias"])
 
 
+def test_where_a_removed_clone_lies_counts_for_the_next(traced, run):
+    def f(x: Tensor) -> Any:
+        c = (x * 2)[1].clone().clone()
+        c.add_(1)
+        return c.clone()
+
+    done = check(traced, run, f, x_of())
+    assert (len(done.removed), [k.reason for k in done.kept]) == (2, ["output-offset"])
+
+
 def test_the_clone_of_a_donated_input_goes_once(traced, run):
     assert check(traced, run, view_of_an_input_clone_written, x_of(), donated=(0,)).kept == ()
 
