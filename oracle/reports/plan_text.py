@@ -98,6 +98,8 @@ def group_facts(group: GroupView) -> str:
 def _group(plan: PlanView, group: GroupView) -> list[RenderableType]:
     """The reads of a group; parts that are read alike share a row."""
     shown: list[RenderableType] = [_line(f"{group.name}: {group_facts(group)}", style="bold")]
+    if not group.patterns:
+        shown.append(_line("nothing is read: decode has all of it"))
     for pattern in group.patterns:
         if len(plan.producer.stage_layers) * len(plan.consumer.stage_layers) > 1:
             pairs = ", ".join(f"{p} to {c} ({layers})" for p, c, layers in pattern.stages)

@@ -91,17 +91,23 @@ def _pair(model: ModelGeometry, options: PlanOptions) -> str:
 
 def _engines(model: ModelGeometry, options: PlanOptions) -> tuple[EngineGeometry, EngineGeometry]:
     """Both engines. Raises one `UsageError` for all that is wrong with either."""
-    from ir.transfer import TransferError
+    from ir.transfer import GeometryError
 
     made: list[EngineGeometry] = []
-    refused: list[str] = []
+    refused: list[GeometryError] = []
     for engine in (options.prefill, options.decode):
         try:
             made.append(_engine(engine, model, options.prompt_tokens))
-        except TransferError as error:
-            refused.append(str(error))
+        except GeometryError as error:
+            refused.append(error)
     if refused:
-        raise UsageError(f"{_pair(model, options)}: {'; '.join(refused)}")
+        # Two that fail alike are told once what both could be.
+        alike = len({error.accepted for error in refused}) == 1
+        got = [f"engine {error.engine!r}: {error.field} is {error.got}" for error in refused]
+        why = f"{', '.join(got)}; accepted: {refused[0].accepted}"
+        raise UsageError(
+            f"{_pair(model, options)}: {why if alike else '; '.join(map(str, refused))}"
+        )
     return made[0], made[1]
 
 
