@@ -180,7 +180,7 @@ def plan(
         Path | None, typer.Option("--json", help="Also write it to this file.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Show how a KV cache moves between two engines: who reads what from whom.
+    """Show how a KV cache moves between two engines.
 
     Exit 0, or 2 with a line that says why the two cannot exchange a cache.
     """
