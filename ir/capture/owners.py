@@ -101,28 +101,35 @@ def _of_module(branch: _Branch, module: nn.Module) -> Iterator[_Branch]:
             yield inner.then(_item, state[table], key, value, name, kind or "attribute")
     forward = type(module).forward
     if isinstance(forward, types.FunctionType):
-        cls = type(module)
-        yield branch.then(_attribute, cls, "forward", forward, branch.name)
+        cls = branch.then(_attribute, module, "__class__", type(module), branch.name)
+        yield cls.then(_attribute, type(module), "forward", forward, branch.name)
     for key, value in state.items():
         if not key.startswith("_") or isinstance(value, Tensor | list | dict | tuple):
             if key in ("_parameters", "_buffers", "_modules", "training") or "hooks" in key:
                 continue
-            yield branch.then(_item, state, key, value, f"{branch.name}.{key}")
+            yield branch.then(_attribute, module, key, value, f"{branch.name}.{key}")
 
 
 def _of_function(branch: _Branch, fn: types.FunctionType) -> Iterator[_Branch]:
-    names = fn.__code__.co_freevars
-    for name, cell in zip(names, fn.__closure__ or (), strict=True):
-        for _, value in [v for v in closure_values(fn) if v[0] == f"closure value {name!r}"]:
-            yield branch.then(_attribute, cell, "cell_contents", value, name)
+    cells = branch.then(_attribute, fn, "__closure__", fn.__closure__, branch.name)
+    filled = {name.split("'")[1]: value for name, value in closure_values(fn)}
+    for i, name in enumerate(fn.__code__.co_freevars):
+        if name in filled and fn.__closure__ is not None:
+            cell = cells.then(_item, fn.__closure__, i, fn.__closure__[i], name)
+            yield cell.then(_attribute, fn.__closure__[i], "cell_contents", filled[name], name)
+    names = branch.then(_attribute, fn, "__globals__", fn.__globals__, branch.name)
     for name, value in globals_read(fn):
-        if "." not in name:
-            yield branch.then(_item, fn.__globals__, name, value, name)
-        else:
-            module, _, attribute = name.partition(".")
-            yield branch.then(_attribute, fn.__globals__[module], attribute, value, name)
+        module, _, attribute = name.partition(".")
+        held = names.then(_item, fn.__globals__, module, fn.__globals__[module], module)
+        if attribute:
+            held = held.then(_attribute, fn.__globals__[module], attribute, value, name)
+        yield held
     for name, value in default_values(fn):
-        yield branch.then(lambda _h, _k, v=value: v, fn, name, value, name)
+        yield branch.then(_constant(value), fn, name, value, name)
+
+
+def _constant(value: object) -> Callable[[object, object], object]:
+    return lambda _holder, _key: value
 
 
 def _children(branch: _Branch) -> Iterator[_Branch]:
@@ -150,6 +157,8 @@ def _children(branch: _Branch) -> Iterator[_Branch]:
         case list() | tuple():
             for i, v in enumerate(value):
                 yield branch.then(_item, value, i, v, f"{branch.name}[{i}]")
+        case IrState():
+            return  # its states are owners of their own, under their own names
         case types.ModuleType() | type() | str() | bytes() | int() | float() | None:
             return
         case _ if not is_installed(type(value)):

@@ -15,7 +15,7 @@ from ir.capture import tape as tapes
 from ir.capture.errors import CaptureRefused
 from ir.capture.kernels import replayable
 from ir.capture.rules import check_op, check_tensor
-from ir.capture.watch import FunctionWatch
+from ir.capture.watch import FunctionWatch, paused
 from ir.donation import check_donated
 from ir.op import IrOp
 
@@ -79,7 +79,9 @@ class Recorder(TorchDispatchMode):
 
     def _check_random(self, func: torch._ops.OpOverload, kwargs: dict[str, object]) -> None:
         given = kwargs.get("generator")
-        if given is not None and all(given is not g for g in self._generators):
+        # A call sees another object of Python's for the same generator.
+        known = [getattr(g, "_cdata", None) for g in self._generators]
+        if isinstance(given, torch.Generator) and getattr(given, "_cdata", given) not in known:
             raise CaptureRefused(
                 "unregistered-generator", f"{func} with a generator", "generators=(generator,)"
             )
@@ -169,7 +171,12 @@ class Recorder(TorchDispatchMode):
         signature = self._signature(func, args, kwargs)
         if self._random_states() != self._random:
             raise CaptureRefused("reseeded", f"before {func}", "seeding before the capture")
-        result = kernel(*args, **kwargs)
+        if kernel is func:
+            result = kernel(*args, **kwargs)
+        else:
+            # Declared repeatable as it is: what it does inside is its own.
+            with paused():
+                result = kernel(*args, **kwargs)
         if self._random_states() != self._random:
             raise CaptureRefused("unregistered-generator", str(func), "generators=(generator,)")
         after = [(t.untyped_storage().data_ptr(), t.untyped_storage().nbytes()) for t in targets]
@@ -204,10 +211,10 @@ class Recorder(TorchDispatchMode):
         signature: str,
     ) -> None:
         results = list(tapes.tensors_in(result))
-        known = {tapes.storage_of(t) for t in given}
-        made = [tapes.storage_of(t) not in known for t in results]
         for t in results:
             check_tensor(t, f"a result of {func}")
+        known = {tapes.storage_of(t) for t in given}
+        made = [tapes.storage_of(t) not in known for t in results]
         for t, is_new in zip(results, made, strict=True):
             if is_new:
                 self.made[tapes.storage_of(t)] = len(self.tape.arena)

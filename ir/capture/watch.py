@@ -64,9 +64,27 @@ _BY_NAME: dict[str, tuple[str, str]] = {
 }
 _TAKES_ADDRESSES = ("data_ptr", "untyped_storage")
 
+
+class _Pauses(threading.local):
+    depth = 0
+
+
+_pauses = _Pauses()
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Let this thread call what is replaced, for as long as a kernel runs that is taken whole."""
+    _pauses.depth += 1
+    try:
+        yield
+    finally:
+        _pauses.depth -= 1
+
+
 # Modules that take addresses to compare or to launch, not to read: ir's check of donated
 # activations, and Triton's launchers, whose kernels are judged by what they wrote.
-_MAY_TAKE_ADDRESSES = ("ir.donation", "ir.capture", "triton", "torch._inductor")
+_MAY_TAKE_ADDRESSES = ("ir.donation", "ir.state", "ir.capture", "triton", "torch._inductor")
 
 
 def _called_from_allowed(depth: int) -> bool:
@@ -131,7 +149,7 @@ def _watched(patch: _Patch, original: Callable[..., object], thread: int) -> Cal
 
     def refuse(*args: object, **kwargs: object) -> object:
         # Two frames up would be the caller's caller: this function is called straight.
-        if threading.get_ident() != thread or _called_from_allowed(2):
+        if threading.get_ident() != thread or _pauses.depth or _called_from_allowed(2):
             return original(*args, **kwargs)
         raise CaptureRefused(patch.reason, f"{owner}.{patch.name}", patch.accepted)
 
