@@ -58,14 +58,14 @@ def sources_of(
         take = wanted - first_held(part, producer_tp, facing[0])
         return (Source(facing[0], take, 0, held(part, consumer_tp)),)
     count = held(part, producer_tp)
-    found: list[Source] = []
-    seen = -1
-    for rank in facing:
-        first = first_held(part, producer_tp, rank)
-        if first != seen:
-            found.append(Source(rank, 0, first - wanted, count))
-            seen = first
-    return tuple(found)
+    # Neighbouring ranks hold copies of one unit where there are more ranks than units.
+    copies = max(1, producer_tp // part.units)
+    return tuple(
+        [
+            Source(rank, 0, first_held(part, producer_tp, rank) - wanted, count)
+            for rank in facing[:: min(copies, len(facing))]
+        ]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +89,23 @@ def tp_mapping(
     groups: tuple[CacheGroup, ...], *, producer_tp: int, consumer_tp: int, consumer_rank: int
 ) -> TpMapping:
     """The mapping of one consumer rank. The TP sizes must have passed `check_engines`."""
-    return TpMapping(
-        sources=tuple(
-            tuple(
-                sources_of(
+    sources = []
+    for group in groups:
+        # Keys and values, and other parts of a group with equally many units, come alike.
+        known: dict[int, tuple[Source, ...]] = {}
+        for part in group.parts:
+            if part.units not in known:
+                known[part.units] = sources_of(
                     part,
                     producer_tp=producer_tp,
                     consumer_tp=consumer_tp,
                     consumer_rank=consumer_rank,
                 )
-                for part in group.parts
-            )
-            for group in groups
-        ),
-        facing=tuple(ranks_facing(producer_tp, consumer_tp, consumer_rank)),
-        consumers=consumers_of(producer_tp, consumer_tp),
+        sources.append(tuple([known[part.units] for part in group.parts]))
+    return TpMapping(
+        tuple(sources),
+        tuple(ranks_facing(producer_tp, consumer_tp, consumer_rank)),
+        consumers_of(producer_tp, consumer_tp),
     )
 
 
