@@ -14,10 +14,10 @@ Layout = tuple[Shape, Shape]
 
 def is_contiguous(shape: Shape, strides: Shape) -> bool:
     """Row-major without gaps; dimensions of size 1 say nothing, empty tensors always are."""
+    if 0 in shape:
+        return True
     step = 1
     for n, stride in zip(reversed(shape), reversed(strides), strict=True):
-        if n == 0:
-            return True
         if n > 1:
             if stride != step:
                 return False
