@@ -59,10 +59,12 @@ def clones(case: ProgramCase) -> tuple[int, ...]:
 def without_clones(case: ProgramCase, removed: tuple[int, ...]) -> ProgramCase:
     """The program in which the originals stand for these clones (numbers of steps)."""
     for step in sorted(removed, reverse=True):
-        (original,) = case.steps[step].values()
-        edited = without_step(case, step, {case.first_result(step): original})
+        taken = tuple(case.steps[step].values())
+        if len(taken) != 1:
+            raise ValueError(f"step {step} takes {len(taken)} values; accepted: a clone")
+        edited = without_step(case, step, {case.first_result(step): taken[0]})
         if edited is None:
-            raise ValueError(f"step {step} returns more than one value; accepted: a clone")
+            raise ValueError(f"step {step} returns several values; accepted: a clone")
         case = edited
     return case
 
