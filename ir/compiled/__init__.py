@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ir.compiled.build import has_compiler
+from ir.compiled.build import has_compiler, keeps_roundings
 from ir.compiled.state import is_traced, records_gradients
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ir.dispatch import Configuration
     from ir.provider import IrOpImpl
 
-__all__ = ["Statistics", "call", "clear", "has_compiler", "limit", "statistics"]
+__all__ = ["Statistics", "call", "clear", "has_compiler", "keeps_roundings", "limit", "statistics"]
 
 limit: int = 256
 """The most compilations of one provider in one configuration. Settable."""

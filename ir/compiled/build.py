@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from ir.compiled.layout import Ints, TokenLayout, inverse
 from ir.compiled.state import NormalState
@@ -58,6 +60,12 @@ def has_compiler(device_type: str = "cpu") -> bool:
     except Exception:  # What is raised differs by platform and version; none means a compiler.
         return False
     return True
+
+
+def keeps_roundings(device_type: str = "cpu") -> bool:
+    """Whether `compile="exact"` can be had: Inductor's C++ code elides the casts of a chain on
+    torch 2.11 even under `emulate_precision_casts`, which it honours on 2.13."""
+    return device_type != "cpu" or TorchVersion(torch.__version__) >= TorchVersion("2.13")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,13 +119,19 @@ def build(
     if not has_compiler(device_type):
         wanted = "a C++ compiler (g++ or clang++)" if device_type == "cpu" else "triton"
         raise NoCompilerError(f"compiled providers on {device_type} need {wanted}; none is found")
+    if exact and not keeps_roundings(device_type):
+        raise NoCompilerError(
+            f'compile="exact" on {device_type} with torch {torch.__version__}, whose compiler '
+            "elides roundings there; accepted: torch 2.13 or later, or compile=True"
+        )
     _load_inductor()
     mark_unbacked = _torch_function("torch._dynamo.decorators", "mark_unbacked")
     traced = _traced(fn, arguments, output_orders, single)
     options: dict[str, Any] = {"guard_filter_fn": _keep_guards}
     if exact:
         options["emulate_precision_casts"] = True
-    compiler = torch.compile(traced, fullgraph=True, options=options)
+    with _ahead_of_time():
+        compiler = torch.compile(traced, fullgraph=True, options=options)
     aot_compile = getattr(compiler, "aot_compile", None)
     if aot_compile is None:
         raise IrError(f"compiled providers need aot_compile, which torch {torch.__version__} lacks")
@@ -130,6 +144,14 @@ def build(
                 order = argument.layout.order
                 mark_unbacked(view, 0 if order is None else order.index(0), shape_id="tokens")
         return _code(aot_compile((views, {})), views)
+
+
+def _ahead_of_time() -> contextlib.AbstractContextManager[None]:
+    """Where torch has a switch for it (2.11 and 2.12, off), ahead-of-time compilation is on."""
+    config = importlib.import_module("torch._dynamo.config")
+    if not hasattr(config, "enable_aot_compile"):
+        return contextlib.nullcontext()
+    return config.patch(enable_aot_compile=True)
 
 
 def _keep_guards(guards: Any) -> list[bool]:

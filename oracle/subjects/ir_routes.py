@@ -37,6 +37,8 @@ class Routes:
         """Why this route cannot be driven here; empty where it can."""
         if route in NEEDS_COMPILER and not self._has_compiler():
             return "no-compiler"
+        if route == "compiled-exact" and not self._keeps_roundings():
+            return "no-exact-compiler"
         if provider == "triton" and self._device == "cpu":
             from ir.kernels.triton import interpreter
 
@@ -51,6 +53,11 @@ class Routes:
 
         return compiled.has_compiler()
 
+    def _keeps_roundings(self) -> bool:
+        from ir import compiled
+
+        return compiled.keeps_roundings(self._device.partition(":")[0])
+
     def driver(self, op: Any, provider: str, route: str, case: OpCase) -> Call:
         """A callable with the op's signature that runs ``provider`` on ``route``."""
         import ir
@@ -62,7 +69,7 @@ class Routes:
         target: Call = overload
         if route == "opaque":
             # Where the provider compiles, the opaque op is the place compiled native is made for.
-            if op.impls[provider].compilable and self._has_compiler():
+            if op.impls[provider].compilable and self._has_compiler() and self._keeps_roundings():
                 mode = "exact"
             target = self._through(self._opaque(op, case), case, "aot_eager")
         elif route == "caller":

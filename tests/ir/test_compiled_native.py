@@ -355,6 +355,20 @@ def test_without_a_compiler_the_caller_is_told(op: IrOp) -> None:
     assert _compiles(op) == 0
 
 
+def test_exact_is_refused_where_the_compiler_elides_roundings(
+    op: IrOp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.11.0")
+    assert not compiled.keeps_roundings("cpu")
+    assert compiled.keeps_roundings("cuda")
+    with (
+        op.set_priority(["native"], compile="exact"),
+        pytest.raises(NoCompilerError, match=r"torch 2\.11\.0.*accepted: torch 2\.13 or later"),
+    ):
+        op(torch.randn(4, 8), None, 1.0)
+    assert _compiles(op) == 0
+
+
 def test_only_providers_marked_compilable_are_compiled(op: IrOp) -> None:
     @op.register_impl("eager")
     def eager(x: Tensor, weight: Tensor | None, bias: float, half: bool = False) -> Tensor:
