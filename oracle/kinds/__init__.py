@@ -8,9 +8,12 @@ from reference.model import case_kind
 
 from .kind import CaseKind, Terms
 from .op import OP
+from .program import PROGRAM
 from .transfer import TRANSFER
 
-KINDS: Mapping[str, CaseKind] = MappingProxyType({kind.name: kind for kind in (OP, TRANSFER)})
+KINDS: Mapping[str, CaseKind] = MappingProxyType(
+    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER)}
+)
 
 ALL_OPS: tuple[str, ...] = tuple(op for kind in KINDS.values() for op in kind.ops)
 

@@ -5,12 +5,14 @@ from types import MappingProxyType
 
 from oracle.plan import Property
 
+from .clones import CLONES
 from .contract import CONTRACT
+from .lowering import LOWERING
 from .numerics import NUMERICS
 from .transfer import TRANSFER
 
 PROPERTIES: Mapping[str, Property] = MappingProxyType(
-    {p.name: p for p in (NUMERICS, CONTRACT, TRANSFER)}
+    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER)}
 )
 
 __all__ = ["PROPERTIES"]

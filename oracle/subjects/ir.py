@@ -13,11 +13,12 @@ from oracle.errors import UsageError
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
-from reference.model import OpCase, TransferCase
+from reference.model import OpCase, ProgramCase, TransferCase
 
 from . import SubjectOptions
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
 from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
+from .programs.subject import Programs
 from .torch_memory import (
     Memory,
     build,
@@ -40,6 +41,7 @@ class IrSubject:
         import torch
 
         from ir import kernels
+        from ir.compilation.registry import PASSES
 
         if options.device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"device {options.device!r}: torch sees no CUDA device; accepted: cpu")
@@ -52,13 +54,16 @@ class IrSubject:
         self._device = options.device
         self._kernels = kernels.load()
         self._sources: dict[tuple[str, str], str] = {}
+        self._passes: dict[str, str] = {}
         for item in options.imports:
-            before = _registered()
+            before, passes = _registered(), set(PASSES)
             path = import_user_code(item)
             for key, what in _registered().items():
                 if before.get(key) != what:
                     self._sources[key] = path
+            self._passes |= {name: path for name in PASSES if name not in passes}
         self._routes = Routes(options.device)
+        self._programs = Programs()
         _warm_up()
 
     def version(self) -> str:
@@ -91,7 +96,7 @@ class IrSubject:
                 for kernel, availability in self._kernels.items()
                 if kernel not in op.impls and not availability.available
             )
-        return (*found, *transfer_providers())
+        return (*found, *self._programs.providers(self._passes), *transfer_providers())
 
     def _unavailable(self, provider: str, impl: Any) -> str:
         if impl.supported:
@@ -103,6 +108,8 @@ class IrSubject:
         """Drive one case. Whatever it raises is reported, never raised."""
         if isinstance(case, TransferCase):
             return observe_transfer(case, route)
+        if isinstance(case, ProgramCase):
+            return self._programs.observe(case, provider, route)
         return self._observe_call(case, provider, route, probes)
 
     def _observe_call(

@@ -23,10 +23,11 @@ from reference.declaration import Refusal
 from reference.dtypes import encode
 from reference.expectation import Expected, ExpectedOutput, expect
 from reference.legal import DECLARATIONS
-from reference.model import OpCase, TransferCase
+from reference.model import OpCase, ProgramCase, TransferCase
 from reference.model.storage import contiguous_strides
 
 from . import SubjectOptions
+from .programs import reference as programs
 from .transfers import OP as TRANSFER
 from .transfers import reference as transfers
 
@@ -50,11 +51,13 @@ class ReferenceSubject:
             for name, contract in CONTRACTS.items()
             if contract.op in DECLARATIONS
         )
-        return (*ops, Provider(op=TRANSFER, name="1", routes=(ROUTE,)))
+        return (*ops, *programs.PROVIDERS, Provider(op=TRANSFER, name="1", routes=(ROUTE,)))
 
     def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
         if isinstance(case, TransferCase):
             return transfers.observe(case)
+        if isinstance(case, ProgramCase):
+            return programs.observe(case)
         return self._answer_call(case, provider, probes)
 
     def _answer_call(self, case: OpCase, provider: str, probes: Probes) -> Observation:

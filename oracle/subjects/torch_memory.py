@@ -67,7 +67,9 @@ def to_numpy(tensor: torch.Tensor, dtype: str) -> np.ndarray:
         # No elements to read: that it lies there is what will be judged.
         return np.zeros(tuple(tensor.shape), numpy_dtype(dtype))
     dense = tensor.detach().cpu().contiguous()
-    raw = dense.reshape(-1).view(torch.uint8).numpy().copy()
+    # A tensor of one element counts as contiguous whatever its stride.
+    flat = dense.as_strided((dense.numel(),), (1,))
+    raw = flat.view(torch.uint8).numpy().copy()
     return raw.view(numpy_dtype(dtype)).reshape(tuple(tensor.shape))
 
 

@@ -115,7 +115,8 @@ def _flip(tensor: torch.Tensor) -> None:
     raw = torch.empty(0, dtype=torch.uint8).set_(view.untyped_storage())
     places = [p * size + k for p in sorted(elements) for k in range(size)]
     index = torch.tensor(places, dtype=torch.int64)
-    raw[index] = raw[index] ^ 0xFF
+    # A bool of another byte than 0 or 1 would not survive a copy.
+    raw[index] = raw[index] ^ (0x01 if view.dtype is torch.bool else 0xFF)
 
 
 def _places(tensor: torch.Tensor) -> list[int]:

@@ -120,7 +120,11 @@ def neighbours(call: OneCall) -> Iterator[tuple[str, OneCall, OneCall]]:
 
     x = call.args[0]
     wider = torch.float32 if x.dtype != torch.float32 else torch.bfloat16
-    yield "dtype", call, _with(call, 0, replace(x, dtype=wider))
+    alike = tuple(
+        replace(a, dtype=wider) if isinstance(a, Given) and a.shape == x.shape else a
+        for a in call.args
+    )
+    yield "dtype", call, replace(call, args=alike)
     yield "offset", call, _with(call, 0, replace(x, offset=x.offset + 1))
     if len(x.shape) > 1:
         longer = (x.shape[0] + 1, *x.shape[1:])

@@ -28,7 +28,7 @@ from .calls import is_ir, run_steps, unwrapped
 from .memory import ProgramMemory, build, observed, reached
 
 OWN = "passes"
-LOWERED = ("fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind")
+LOWERED = ("fx-cold", "fx-uncached", "fx-warm", "fx-inplace", "fx-blind")
 COMPILED = ("backend", "inductor")
 ROUTES = ("unwrapped", "fx-unlowered", *LOWERED, "fx-pass", "fx-perturbed", *COMPILED)
 STOCK = {"backend": "aot_eager", "inductor": "stock"}

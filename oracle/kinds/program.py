@@ -1,0 +1,196 @@
+"""Kind ``program``: straight-line operations on tensors that may share memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+
+from oracle.judges.programs_evidence import ProgramEvidence
+from oracle.observation import Declined, Observation
+from oracle.program_observation import ProgramReturned
+from oracle.programs_script import SCRIPTED, render
+from oracle.simplify.programs import PROGRAM_PASSES
+from reference.declaration import Refusal
+from reference.expectation import Unknown
+from reference.model import Name, ProgramCase, Value
+from reference.programs import (
+    Asked,
+    ExpectedProgram,
+    ProgramExpectation,
+    expect_program,
+)
+
+from .kind import CaseKind, Terms
+
+SHOWN = 8
+"""Elements up to which a tensor is shown with its values."""
+
+
+def _asked(terms: Terms) -> Asked:
+    return Asked(
+        contract=terms.contract,
+        rounding=terms.rounding,
+        backend="cuda" if terms.device.startswith("cuda") else "cpu",
+    )
+
+
+def _expect(case: ProgramCase, terms: Terms) -> ProgramExpectation:
+    return expect_program(case, asked=_asked(terms))
+
+
+def _unknown(expectation: ProgramExpectation) -> str:
+    return expectation.because if isinstance(expectation, Unknown) else ""
+
+
+def _evidence(
+    case: ProgramCase,
+    expectation: ProgramExpectation,
+    observation: Observation | ProgramReturned,
+    terms: Terms,
+) -> ProgramEvidence:
+    calls = expectation.calls if isinstance(expectation, ExpectedProgram) else ()
+    found = expectation
+    if calls and isinstance(observation, ProgramReturned):
+        found = expect_program(case, observed=_observed(case, observation), asked=_asked(terms))
+        if isinstance(found, ExpectedProgram):
+            calls = found.calls
+    return ProgramEvidence(
+        case=case,
+        expected=found if isinstance(found, ExpectedProgram) else None,
+        refusal=found if isinstance(found, Refusal) else None,
+        calls=calls,
+        observation=observation,
+        unknown=found.because if isinstance(found, Unknown) else "",
+    )
+
+
+def _observed(case: ProgramCase, returned: ProgramReturned) -> dict[int, list[np.ndarray]]:
+    """What each op of the IR returned, by the number of its step."""
+    found: dict[int, list[np.ndarray]] = {}
+    for number, step in enumerate(case.steps):
+        first = case.first_result(number)
+        seen = [returned.seen.get(first + k) for k in range(step.results)]
+        if step.target.startswith("ir.") and all(s is not None for s in seen):
+            found[number] = [s.values for s in seen if s is not None]
+    return found
+
+
+def _telling(evidence: ProgramEvidence) -> bool:
+    """Agreeing says something where an output holds unlike elements."""
+    expected = evidence.expected
+    return expected is not None and any(
+        len(set(_pieces(o.content, o.shape))) > 1 for o in expected.outputs
+    )
+
+
+def _pieces(content: bytes, shape: tuple[int, ...]) -> list[bytes]:
+    count = int(np.prod(shape))
+    if not count:
+        return []
+    size = len(content) // count
+    return [content[k : k + size] for k in range(0, len(content), size)]
+
+
+def _measures(evidence: ProgramEvidence) -> Mapping[str, int]:
+    """Counts of one run; ``runs`` of one route are found under the route by the property."""
+    counts: Counter[str] = Counter()
+    found = evidence.observation
+    if isinstance(found, Declined):
+        counts[found.because] += 1
+    returned = evidence.returned
+    if returned is None:
+        return counts
+    counts[f"route {returned.route}"] += 1
+    graph = returned.graph
+    if graph is not None:
+        counts["lowered"] += graph.lowered
+        counts["hits"] += graph.hits
+        counts["misses"] += graph.misses
+        for reason, number in graph.bypasses.items():
+            counts[reason] += number
+        for factor in graph.spurious:
+            counts[f"spurious {factor}"] += 1
+    counts["perturbed"] += len(returned.perturbed)
+    for one in returned.perturbed:
+        if one.same_graph and not one.same_key:
+            counts[f"needless {one.factor}"] += 1
+    clones = returned.clones
+    if clones is not None and clones.removable is not None:
+        counts["programs with a removable clone"] += clones.removable > 0
+        counts["programs with none"] += clones.removable == 0
+        counts["removable"] += clones.removable
+        if clones.removable:
+            counts["removed"] += len(clones.removed)
+        else:
+            counts["removed of none"] += len(clones.removed)
+        if len(clones.removed) < clones.removable:
+            for _, reason in clones.kept:
+                counts[f"kept {reason}"] += 1
+    return +counts
+
+
+def _size(case: ProgramCase) -> tuple[int, ...]:
+    return (len(case.steps), case.values, sum(s.nbytes for s in case.storages))
+
+
+def case_lines(case: ProgramCase) -> list[str]:
+    """The program as people write it, one line a step."""
+    lines: list[str] = []
+    arrays = case.arrays()
+    for i, number in enumerate(case.inputs):
+        view = case.tensors[number]
+        storage = case.storages[view.storage]
+        text = f"x{i}: {storage.dtype}{list(view.shape)}"
+        if not view.is_contiguous:
+            text += f" strides {list(view.strides)}"
+        same = case.inputs.index(number)
+        if same != i:
+            text += f", the tensor x{same}"
+        elif any(case.tensors[n].storage == view.storage for n in case.inputs[:i]):
+            text += f" in storage {view.storage} at {view.offset}"
+        if view.numel <= SHOWN and same == i:
+            text += f" = {view.of(arrays[view.storage]).reshape(-1).tolist()}"
+        if i in case.donated:
+            text += ", donated"
+        lines.append(text)
+    names = [f"x{i}" for i in range(len(case.inputs))]
+    for step in case.steps:
+        made = [f"v{len(names) + k}" for k in range(step.results)]
+        given = [_operand(o, names) for o in step.operands]
+        given += [f"{key}={_operand(o, names)}" for key, o in step.keywords]
+        left = f"{', '.join(made)} = " if made else ""
+        lines.append(f"{left}{step.target}({', '.join(given)})")
+        names += made
+    lines.append(f"return {', '.join(names[n] for n in case.outputs) or 'nothing'}")
+    return lines
+
+
+def _operand(operand: object, names: list[str]) -> str:
+    if isinstance(operand, Value):
+        return names[operand.number]
+    if isinstance(operand, Name):
+        return operand.name
+    if isinstance(operand, tuple):
+        return f"[{', '.join(_operand(o, names) for o in operand)}]"
+    return repr(operand)
+
+
+PROGRAM = CaseKind(
+    name="program",
+    ops=("program",),
+    dtypes=lambda _op: ("",),
+    expect=_expect,
+    unknown=_unknown,
+    evidence=_evidence,
+    dtype=lambda _case: "",
+    telling=_telling,
+    measures=_measures,
+    passes=PROGRAM_PASSES,
+    size=_size,
+    unit="steps",
+    script=render,
+    scripted=SCRIPTED,
+    lines=case_lines,
+)

@@ -1,0 +1,107 @@
+"""Property ``clones``: nobody can tell that a clone is gone, and hardly one stays needlessly."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+
+from fuzz.chooser import Chooser, SeededChooser
+from fuzz.strategies.programs import needed_clones_case, program_case, removable_clone_case
+from oracle.plan import Property, Stream
+from oracle.subject import Probes
+from reference.model import ProgramCase
+
+from .shares import SHARES, share_lines
+
+FX = ("fx-pass", "fx-cold", "fx-uncached", "fx-warm")
+ROUTES = (*FX, "fx-blind", "backend", "inductor")
+MIXED, REMOVABLE, NEEDED = 1_000, 650, 650
+MIXED_IN_FULL, OTHERS_IN_FULL = 60_000, 20_000
+LEAST = 98
+"""Percent of what the optimum removes that must be removed."""
+
+Draw = Callable[[Chooser], ProgramCase]
+
+
+def _drawn(draw: Draw, label: str, seed: int, index: int) -> ProgramCase:
+    return draw(SeededChooser(seed, "clones", label, index))
+
+
+@functools.cache
+def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
+    """Any programs, programs with a clone that can go, and programs whose clones are needed."""
+    made: list[Stream] = []
+    kinds: tuple[tuple[str, Draw, int, int], ...] = (
+        ("mixed", program_case, MIXED, MIXED_IN_FULL),
+        ("removable", removable_clone_case, REMOVABLE, OTHERS_IN_FULL),
+        ("needed", needed_clones_case, NEEDED, OTHERS_IN_FULL),
+    )
+    for name, draw, count, in_full in kinds:
+        for share in SHARES:
+            label = f"{name}{share.label}"
+            made.append(
+                Stream(
+                    name=label,
+                    op=op,
+                    dtype="",
+                    count=share.of(count),
+                    in_full=share.of(in_full, full=True),
+                    case=functools.partial(_drawn, draw, label),
+                    routes=(*FX, *share.clones, *share.routes),
+                )
+            )
+    return tuple(made)
+
+
+def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
+    """Shares of routes, and how much was removed of what can be."""
+    removable, removed = measures.get("removable", 0), measures.get("removed", 0)
+    kept = {k.removeprefix("kept "): n for k, n in measures.items() if k[:5] == "kept "}
+    share = f"{100 * removed / removable:.1f} %" if removable else "nothing"
+    reasons = ", ".join(f"{why} {n:,}" for why, n in sorted(kept.items(), key=lambda e: -e[1]))
+    return (
+        *share_lines(measures),
+        f"removed {removed:,} of {removable:,} clones that can go ({share}), in "
+        f"{measures.get('programs with a removable clone', 0):,} programs that have one",
+        f"removed {measures.get('removed of none', 0):,} in "
+        f"{measures.get('programs with none', 0):,} programs that have none",
+        *((f"kept where the optimum has more: {reasons}",) if reasons else ()),
+    )
+
+
+def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
+    """At least 98 % of what can go is removed, and nothing where nothing can."""
+    found: list[str] = []
+    removable, removed = measures.get("removable", 0), measures.get("removed", 0)
+    if 100 * removed < LEAST * removable:
+        found.append(
+            f"clones: {100 * removed / removable:.1f} % of what can go is removed, "
+            f"at least {LEAST} % wanted"
+        )
+    if wrong := measures.get("removed of none", 0):
+        found.append(f"clones: {wrong} removed in programs in which none can go, 0 wanted")
+    return tuple(found)
+
+
+CLONES = Property(
+    name="clones",
+    claim="nobody can tell that a clone is gone, and hardly one stays needlessly",
+    kind="program",
+    judges=(
+        "program-completion",
+        "program-values",
+        "program-routes",
+        "program-inputs",
+        "program-layout",
+        "program-aliases",
+        "program-graph",
+        "program-cache",
+        "program-clones",
+    ),
+    routes=ROUTES,
+    probes=Probes(),
+    streams=streams,
+    in_passing=0.05,
+    summary=summary,
+    demands=demands,
+)
