@@ -80,6 +80,9 @@ def make_key(
     walk = _Walk()
     parts = tuple([walk.value(a) for a in args])
     facts = walk.symbols.assumptions() if walk.symbols.env is not None else ()
+    if overload == "maybe_inplace" and not impl.inplace:
+        # A provider that writes nothing runs the same for both.
+        overload = "default"
     # The provider itself beside its uuid: what was registered anew is another one.
     return (impl.op.name, overload, impl, impl.uuid(), decomposed, ambient, parts, facts)
 

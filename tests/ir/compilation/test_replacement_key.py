@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 from ir.compilation.key import Unkeyable, ambient, make_key
+from ir.op import register_op
 from ir.ops.layernorm import rms_norm
 
 NATIVE = rms_norm.impls["native"]
@@ -77,9 +78,22 @@ def test_a_plain_argument_equals_itself(value: Any):
     assert key(value) == key(value)
 
 
-def test_the_overload_and_the_decompositions_count():
-    assert key(1) != key(1, overload="maybe_inplace")
+def test_the_decompositions_count():
     assert key(1) != key(1, decomposed=1)
+
+
+@pytest.mark.parametrize("writes", [True, False])
+def test_the_overload_counts_where_the_provider_writes(op_name, writes: bool):
+    def native(x: torch.Tensor) -> torch.Tensor:
+        return x + 1
+
+    op = register_op(name=op_name(), allow_inplace=True)(native)
+    impl = op.register_impl("mine", inplace=writes)(native)
+    keys = {
+        make_key(impl, overload, (fake(),), ambient=ambient())
+        for overload in ("default", "maybe_inplace")
+    }
+    assert len(keys) == 1 + writes
 
 
 def test_the_default_dtype_counts():
