@@ -7,6 +7,7 @@ ranges within a group are looked at only where somebody asks.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable
 from typing import Any, Union
 
@@ -30,24 +31,28 @@ class Group:
     `looks`: of the inputs in it.
     """
 
-    __slots__ = (
-        "by_offset", "donated", "first", "is_input", "last_read", "looks", "members", "outputs",
-        "parent", "shift", "unknown", "writes",
-    )  # fmt: skip
+    # Defaults of the class: most groups set one of them, and a graph has a group a node.
+    last_read = -1
+    writes: list[int] = []  # noqa: RUF012  (never changed in place)
+    is_input = False
+    donated = False
+    outputs = 0
+    members = 0
+    parent: Group | None = None
+    shift = 0
+    unknown = False
+    by_offset = False
+    looks: frozenset[Look] = frozenset()
 
     def __init__(self, first: fx.Node | None) -> None:
         self.first = first
-        self.last_read = -1
-        self.writes: list[int] = []
-        self.is_input = False
-        self.donated = False
-        self.outputs = 0
-        self.members = 0
-        self.parent: Group | None = None
-        self.shift = 0
-        self.unknown = False
-        self.by_offset = False
-        self.looks: set[Look] = set()
+
+    def written(self, position: int) -> None:
+        """Note a write that is not before the last noted."""
+        if not self.writes:
+            self.writes = [position]
+        elif self.writes[-1] != position:
+            self.writes.append(position)
 
 
 def look(value: Any) -> Look:
@@ -85,10 +90,11 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
         return
     group.parent, group.shift = into, shift
     into.last_read = max(into.last_read, group.last_read)
-    if into.writes and group.writes and group.writes[0] < into.writes[-1]:
-        into.writes = sorted({*into.writes, *group.writes})
+    if not into.writes or not group.writes:
+        into.writes = into.writes or group.writes
     else:
-        into.writes += group.writes
+        late = bisect_left(into.writes, group.writes[0])
+        into.writes[late:] = sorted({*into.writes[late:], *group.writes})
     into.outputs += group.outputs
     into.members += group.members
     if group.is_input:
@@ -149,7 +155,7 @@ class Aliases:
         if value is not None and not isinstance(value, torch.Tensor):
             return None
         group = Group(node)
-        group.looks.add(look(value))
+        group.looks = frozenset([look(value)])
         if value is not None and value.layout is torch.strided:
             address = value.untyped_storage()._cdata
             known = self._by_storage.setdefault(address, group)
@@ -181,8 +187,7 @@ class Aliases:
 
     def _write(self, i: int, held: Held) -> None:
         for group in groups_of(held):
-            if not group.writes or group.writes[-1] != i:
-                group.writes.append(i)
+            group.written(i)
 
     def _call(self, i: int, node: fx.Node, does: Effect) -> None:
         held = self.held
@@ -199,7 +204,8 @@ class Aliases:
         if not does.view:
             for used in node._input_nodes:
                 self._read(i, held.get(used))
-        for used in arguments_at(node, does.writes):
+        given = arguments_at(node, does.writes) if does.writes else []
+        for used in given:
             self._write(i, held.get(used))
         if does.by_offset or does.replaces_storage:
             for used in node._input_nodes:
@@ -209,6 +215,16 @@ class Aliases:
         if does.kind == "reads":
             held[node] = self._by_value(node)
             return
+        if len(does.returns) == 1 and does.returns[0]:
+            if does.returns[0] != does.writes:
+                given = arguments_at(node, does.returns[0])
+            own = held.get(given[0]) if len(given) == 1 else None
+            if type(own) is Group:
+                # A view, or an op in place: most calls that are not fresh.
+                own = root(own)
+                own.members += 1
+                held[node] = own
+                return
         groups: list[Group | None] = []
         for k, places in enumerate(does.returns):
             if not places:

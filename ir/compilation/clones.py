@@ -11,13 +11,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ir.compilation.aliases import Aliases, Group, may_be_one, merge, root, total_shift
+from ir.compilation.collector import without_collection
 from ir.compilation.graphs import subgraphs
 from ir.compilation.ranges import Access, Ranges, TooMany
 from ir.compilation.regions import EVERYTHING
@@ -36,7 +37,8 @@ def eliminate_clones(graph: fx.Graph, *, donated: Collection[int] = ()) -> Clone
     """
     before = len(graph.nodes)
     work = _Elimination(graph, donated)
-    work.run()
+    with without_collection():
+        work.run()
     for name, module in subgraphs(graph):
         inner = eliminate_clones(module.graph)
         work.removed += [f"{name}.{n}" for n in inner.removed]
@@ -48,6 +50,19 @@ def eliminate_clones(graph: fx.Graph, *, donated: Collection[int] = ()) -> Clone
     return Clones(
         removed=tuple(work.removed), kept=tuple(work.kept), before=before, after=len(graph.nodes)
     )
+
+
+class _Pair(NamedTuple):
+    """Groups as the nodes hold them (`mine`, `own`) and their roots. `shift`: where the clone's
+    storage would begin in that of the original's root, in bytes."""
+
+    clone: fx.Node
+    original: fx.Node
+    mine: Group
+    own: Group
+    group: Group
+    target: Group
+    shift: int
 
 
 class _Elimination:
@@ -68,11 +83,14 @@ class _Elimination:
         self.aliases = Aliases(self.graph, self.donated)
         self.ranges = Ranges(self.aliases)
         for position, clone in self.aliases.clones:
-            refusal = self._refusal(position, clone)
-            if refusal is not None:
-                self.kept.append(KeptClone(node=clone.name, reason=refusal[0], detail=refusal[1]))
-                continue
-            self._remove(clone)
+            pair = self._pair(clone)
+            refusal = self._refusal(position, pair) if type(pair) is _Pair else pair
+            if refusal is None:
+                self._remove(pair)  # type: ignore[arg-type]
+            else:
+                self.kept.append(
+                    KeptClone(node=clone.name, reason=refusal[0], detail=refusal[1])  # type: ignore[arg-type]
+                )
         if self.moved:
             self._follow()
 
@@ -82,33 +100,38 @@ class _Elimination:
                 self.removed.append(clone.name)
                 self.graph.erase_node(clone)
 
-    def _refusal(self, i: int, clone: fx.Node) -> tuple[str, str] | None:
-        """Why a clone must stay: a slug and the node that decides."""
+    def _pair(self, clone: fx.Node) -> _Pair | tuple[str, str]:
+        """A clone and its original, or why they are not known well enough."""
         original = clone.args[0] if clone.args else clone.kwargs.get("self")
-        if not isinstance(original, fx.Node):
+        if type(original) is not fx.Node:
             return "missing-metadata", ""
         mine, own = self.aliases.held.get(clone), self.aliases.held.get(original)
         value, source = clone.meta.get("val"), original.meta.get("val")
-        if not (isinstance(value, torch.Tensor) and isinstance(source, torch.Tensor)):
+        if not (_is_tensor(value) and _is_tensor(source)):
             return "missing-metadata", ""
         if type(mine) is not Group or type(own) is not Group:
             return "missing-metadata", ""
-        group, target = root(mine), root(own)
-        if (
-            value.dtype is not source.dtype
-            or value.device != source.device
-            or not same_numbers(value.shape, source.shape)
-            or not same_numbers(value.stride(), source.stride())
-        ):
+        # Of dtype, device and shape a clone has the original's; sizes compared must make no guard.
+        symbolic = value._has_symbolic_sizes_strides or source._has_symbolic_sizes_strides
+        strides, others = value.stride(), source.stride()
+        if not same_numbers(strides, others) if symbolic else strides != others:
             return "layout", original.name
+        offset, from_ = value.storage_offset(), source.storage_offset()
+        if type(offset) is not int or type(from_) is not int:
+            return "symbolic-offset", original.name
+        shift = (from_ - offset) * value.element_size() if from_ != offset else 0
+        if own.parent is not None:
+            shift += total_shift(own)
+        return _Pair(clone, original, mine, own, root(mine), root(own), shift)
+
+    def _refusal(self, i: int, pair: _Pair) -> tuple[str, str] | None:
+        """Why a clone must stay: a slug and the node that decides."""
+        group, target, original = pair.group, pair.target, pair.original
         if group.unknown or target.unknown:
             return "unknown-access", ""
-        shift = self._shift(clone, original)
-        if shift is None:
-            return "symbolic-offset", original.name
         if group.members and not _has_value(target):
             return "missing-metadata", original.name
-        if shift and group.by_offset:
+        if pair.shift and group.by_offset:
             return "places-by-number", ""
         external = target.is_input and not target.donated
         if group.outputs:
@@ -116,24 +139,25 @@ class _Elimination:
                 return "output-aliases-input", original.name
             if target.outputs:
                 return "outputs-alias", original.name
-            if shift:
+            if pair.shift:
                 return "output-offset", original.name
-        late = bisect_right(target.writes, i)
-        overwritten = late < len(target.writes) and target.writes[late] <= group.last_read
+        overwritten = False
+        if target.writes:
+            late = bisect_right(target.writes, i)
+            overwritten = late < len(target.writes) and target.writes[late] <= group.last_read
         spoiled = bool(group.writes) and (external or group.writes[0] <= target.last_read)
         if overwritten or spoiled:
-            refusal = self._by_ranges(i, clone, original, shift, external=external)
+            refusal = self._by_ranges(i, pair, external=external)
             if refusal is not None:
                 return refusal
         if external and self._twin_written(i, group, target):
             return "an-input-is-written", original.name
         return None
 
-    def _by_ranges(
-        self, i: int, clone: fx.Node, original: fx.Node, shift: int, *, external: bool
-    ) -> tuple[str, str] | None:
-        group, target = self._group(clone), self._group(original)
-        mine = [replace(a, region=a.region.moved(shift)) for a in self.ranges.accesses(group)]
+    def _by_ranges(self, i: int, pair: _Pair, *, external: bool) -> tuple[str, str] | None:
+        clone, original, group, target = pair.clone, pair.original, pair.group, pair.target
+        accesses = self.ranges.accesses(group)
+        mine = [replace(a, region=a.region.moved(pair.shift)) for a in accesses]
         theirs = [a for a in self.ranges.accesses(target) if a.node is not clone]
         try:
             found = self.ranges.conflict(mine, theirs, i)
@@ -149,12 +173,6 @@ class _Elimination:
         except TooMany:
             return "too-many-accesses", original.name
         return None
-
-    def _group(self, node: fx.Node) -> Group:
-        held = self.aliases.held[node]
-        if type(held) is not Group:
-            raise TypeError(f"{node.name} has no storage of its own")
-        return root(held)
 
     def _at_the_end(self) -> Access:
         order = self.aliases.order
@@ -181,42 +199,28 @@ class _Elimination:
                 return True
         return False
 
-    def _shift(self, clone: fx.Node, original: fx.Node) -> int | None:
-        """Where the clone's storage begins in that of the original's root, in bytes."""
-        value, source = clone.meta["val"], original.meta["val"]
-        offsets = (value.storage_offset(), source.storage_offset())
-        held = self.aliases.held[original]
-        if type(held) is not Group or any(type(o) is not int for o in offsets):
-            return None
-        return (offsets[1] - offsets[0]) * value.element_size() + total_shift(held)
-
-    def _remove(self, clone: fx.Node) -> None:
-        original = clone.args[0] if clone.args else clone.kwargs["self"]
-        held = self.aliases.held
-        mine, own = held[clone], held[original]  # type: ignore[index]
-        if type(mine) is not Group or type(own) is not Group:
-            raise TypeError(f"{clone.name} has no storage of its own")
-        group, target = root(mine), root(own)
-        shift = self._shift(clone, original)  # type: ignore[arg-type]
+    def _remove(self, pair: _Pair) -> None:
+        clone, original = pair.clone, pair.original
+        group, target, shift = pair.group, pair.target, pair.shift
         if group.members:
             # Views of the clone lie in its storage: either they move, or the original does.
-            alone = not target.members and not target.is_input and own is target
+            alone = not target.members and not target.is_input and pair.own is target
             if alone and shift == 0:
-                original.meta["val"] = clone.meta["val"]  # type: ignore[union-attr]
+                original.meta["val"] = clone.meta["val"]
             else:
-                self.moved[mine] = clone.meta["val"].untyped_storage()._cdata
-        self.ranges.merged(group, target, shift or 0)
-        merge(group, target, shift=shift or 0)
+                self.moved[pair.mine] = clone.meta["val"].untyped_storage()._cdata
+        self.ranges.merged(group, target, shift)
+        merge(group, target, shift=shift)
         if target.is_input and group.writes:
             self._written = None
         copies = [u for u in clone.users if u.target is _copy]
-        clone.replace_all_uses_with(original)  # type: ignore[arg-type]
+        clone.replace_all_uses_with(original)
         self.graph.erase_node(clone)
         for copy in copies:
             if copy.args[0] is copy.args[1]:
-                copy.replace_all_uses_with(original)  # type: ignore[arg-type]
+                copy.replace_all_uses_with(original)
                 self.graph.erase_node(copy)
-        del held[clone]
+        del self.aliases.held[clone]
         self.removed.append(clone.name)
 
     def _follow(self) -> None:
@@ -253,5 +257,10 @@ class _Elimination:
             return FakeTensor(value.fake_mode, meta, value.device)
 
 
+def _is_tensor(value: Any) -> bool:
+    # The first is quicker, and most values are.
+    return type(value) is FakeTensor or isinstance(value, torch.Tensor)
+
+
 def _has_value(group: Group) -> bool:
-    return group.first is not None and isinstance(group.first.meta.get("val"), torch.Tensor)
+    return group.first is not None and _is_tensor(group.first.meta.get("val"))

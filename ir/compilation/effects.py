@@ -132,14 +132,15 @@ def _of_schema(target: OpOverload) -> Effect:
 
 def arguments_at(node: fx.Node, places: tuple[Place, ...]) -> list[fx.Node]:
     """The nodes given at these places, those in lists too."""
+    args, kwargs = node.args, node.kwargs
     found: list[fx.Node] = []
     for place in places:
-        if isinstance(place, str):
-            value = node.kwargs.get(place)
+        if type(place) is int:
+            value = args[place] if place < len(args) else None
         else:
-            value = node.args[place] if place < len(node.args) else None
-        if isinstance(value, fx.Node):
+            value = kwargs.get(place) if kwargs else None  # type: ignore[arg-type]
+        if type(value) is fx.Node:
             found.append(value)
-        elif isinstance(value, list | tuple):
+        elif value is not None and isinstance(value, list | tuple):
             found += [v for v in value if isinstance(v, fx.Node)]
     return found
