@@ -59,12 +59,10 @@ def clones(case: ProgramCase) -> tuple[int, ...]:
 def without_clones(case: ProgramCase, removed: tuple[int, ...]) -> ProgramCase:
     """The program in which the originals stand for these clones (numbers of steps)."""
     for step in sorted(removed, reverse=True):
-        taken = tuple(case.steps[step].values())
-        if len(taken) != 1:
-            raise ValueError(f"step {step} takes {len(taken)} values; accepted: a clone")
-        edited = without_step(case, step, {case.first_result(step): taken[0]})
-        if edited is None:
-            raise ValueError(f"step {step} returns several values; accepted: a clone")
+        original = next(case.steps[step].values())
+        edited = without_step(case, step, {case.first_result(step): original})
+        if edited is None or case.steps[step].target != CLONE:
+            raise ValueError(f"step {step} calls {case.steps[step].target!r}; accepted: {CLONE!r}")
         case = edited
     return case
 

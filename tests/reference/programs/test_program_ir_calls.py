@@ -11,7 +11,7 @@ from reference.declaration import Refusal
 from reference.dtypes import encode
 from reference.expectation import Unknown
 from reference.model import Fill, ProgramCase, ProgramStep, Storage, Value, View
-from reference.programs import METADATA_ONLY, Asked, ExpectedProgram, Machine, expect_program
+from reference.programs import METADATA_ONLY, Asked, ExpectedProgram, expect_program
 
 v = Value
 
@@ -201,9 +201,16 @@ def test_fp8_is_copied_and_widened_and_nothing_else() -> None:
     assert (output.dtype, output.content) == ("float8_e4m3fn", b"\x40" * 8)
     added = replace(case, steps=(*case.steps, step("aten.add.Tensor", v(3), v(3))))
     assert expect_program(added) == Unknown("dtype-without-arithmetic")
-    for target in ("aten.sum.dim_IntList", "aten.amax.default"):
-        reduced = replace(case, steps=(*case.steps, step(target, v(3), (0,))))
-        assert expect_program(reduced) == Unknown("dtype-without-arithmetic")
+    for use in (
+        step("aten.sum.dim_IntList", v(3), (0,)),
+        step("aten.amax.default", v(3), (0,)),
+        step("aten.aminmax.default", v(3), dim=0, results=2),
+        step("aten.fill_.Scalar", v(3), 1),
+        step("aten.bmm.default", v(4), v(4)),
+    ):
+        square = step("aten.view.default", v(2), (2, 2, 2))
+        used = replace(case, steps=(*case.steps, square, use))
+        assert expect_program(used) == Unknown("dtype-without-arithmetic")
 
 
 def test_a_layout_that_is_free_is_unknown() -> None:
@@ -212,6 +219,14 @@ def test_a_layout_that_is_free_is_unknown() -> None:
 
 
 def test_a_call_that_is_unknown_to_its_contract_is_unknown() -> None:
-    rotary = step("ir.rotary_embedding.default", *(None,) * 3)
-    machine = Machine((), (), ())
-    assert machine.apply(rotary) is not None
+    case = ProgramCase(
+        storages=(
+            Storage("int64", 1, np.array([3]).tobytes()),
+            Storage("float32", 8, Fill("dyadic", 2)),
+        ),
+        tensors=(View(0, (1,), (1,)), View(1, (1, 4), (4, 1)), View(1, (2, 4), (4, 1))),
+        inputs=(0, 1, 2),
+        steps=(step("ir.rotary_embedding.default", v(0), v(1), None, 4, v(2), True, results=2),),
+        outputs=(),
+    )
+    assert expect_program(case) == Unknown("positions-out-of-range")

@@ -42,6 +42,7 @@ TENSORS = (
     View(0, (2, 2), (3, 2)),  # 14: elements 0, 2, 3, 5
     View(0, (2, 2), (3, 1)),  # 15: elements 0, 1, 3, 4
     View(0, (1, 2, 3), (6, 3, 1)),  # 16
+    View(2, (2, 1), (1, 1)),  # 17: indices of two dimensions
 )
 
 
@@ -136,7 +137,7 @@ REFUSED = {
     "index-dtype": (
         step("aten.index_select.default", "0", 0, "3"), "an index of int64 or int32"),
     "index-rank": (
-        step("aten.index_select.default", "0", 0, "1"), "an index of int64 or int32"),
+        step("aten.index_select.default", "0", 0, "17"), "an index of at most one dimension"),
     "lists": (
         step("aten._foreach_mul_.List", ["0"], ["0", "0"], results=0), "lists of one length"),
     "too-many-operands": (
@@ -243,6 +244,10 @@ def test_a_fill_of_an_expanded_view_is_known() -> None:
     found = outcome(step("aten.fill_.Scalar", "7", 2))
     assert isinstance(found, ExpectedProgram)
     assert np.frombuffer(found.storages[1].content, np.float32).tolist() == [2.0, 2.0]
+
+
+def test_the_one_element_of_a_tensor_without_dimensions_is_transposed_to_itself() -> None:
+    assert isinstance(outcome(step("aten.transpose.int", "10", 0, -1)), ExpectedProgram)
 
 
 def test_a_step_that_is_refused_or_unknown_writes_nothing() -> None:
