@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .descriptors import Axis, Grid, Piece, Rows, Span, block_rows, pieces_of, unit_grid
-from .geometry import EngineGeometry, Layout, Place, Worker, held
+from .geometry import EngineGeometry, Layout, Worker, held
 from .groups import CacheGroup, Part
 from .mapping import Source, TpMapping
 
@@ -97,33 +97,43 @@ class ChannelBuilder:
 
         One broadcast then covers each batch: all keys and values of a plain model are one.
         """
-        reads = [
-            (p, self._pieces(group.parts[p], group, source))
-            for p, sources in enumerate(mapping.sources[g])
-            for source in sources
-            if source.rank == self.source.rank
-        ]
-        found: dict[tuple[tuple[Grid, Grid], tuple[Piece, ...]], list[tuple[Span, Span]]] = {}
-        grids: dict[tuple[int, int, int, int, int], tuple[Grid, Grid]] = {}
+        pieces: dict[int, list[tuple[Piece, ...]]] = {}
+        for p, sources in enumerate(mapping.sources[g]):
+            for source in sources:
+                if source.rank == self.source.rank:
+                    reads = pieces.setdefault(p, [])
+                    reads.append(self._pieces(group.parts[p], group, source))
+        our_strides = self.consumer.page_strides(self.worker.stage)
+        their_strides = self.producer.page_strides(self.source.stage)
+        ends = self.consumer.num_blocks, self.producer.num_blocks
+        alike: dict[tuple[int, int, int, int, int], list[tuple[Span, Span]]] = {}
         for layer in self._shared_layers(group):
             ours = self.consumer.places(self.worker.stage, g, layer)
             theirs = self.producer.places(self.source.stage, g, layer)
-            for p, pieces in reads:
-                our_stride = self.consumer.page_strides(self.worker.stage)[ours[p].tensor]
-                their_stride = self.producer.page_strides(self.source.stage)[theirs[p].tensor]
-                strides = (our_stride, ours[p].kernel_stride)
-                key = (p, *strides, their_stride, theirs[p].kernel_stride)
-                if key not in grids:
-                    part = group.parts[p]
-                    grids[key] = (
-                        self._grid(self.consumer, group, part, *key[1:3]),
-                        self._grid(self.producer, group, part, *key[3:5]),
-                    )
+            for p in pieces:
+                our, their = ours[p], theirs[p]
+                our_stride, their_stride = our_strides[our.tensor], their_strides[their.tensor]
+                key = (p, our_stride, our.kernel_stride, their_stride, their.kernel_stride)
+                our_base = self.consumer_bases[our.tensor]
+                their_base = self.producer_bases[their.tensor]
                 spans = (
-                    _span(self.consumer, self.consumer_bases, ours[p], our_stride),
-                    _span(self.producer, self.producer_bases, theirs[p], their_stride),
+                    Span(our_base + our.offset, our_base, our_base + our_stride * ends[0]),
+                    Span(
+                        their_base + their.offset, their_base, their_base + their_stride * ends[1]
+                    ),
                 )
-                found.setdefault((grids[key], pieces), []).append(spans)
+                if key in alike:
+                    alike[key].append(spans)
+                else:
+                    alike[key] = [spans]
+        found: dict[tuple[tuple[Grid, Grid], tuple[Piece, ...]], list[tuple[Span, Span]]] = {}
+        for (p, *strides), spans in alike.items():
+            grids = (
+                self._grid(self.consumer, group, group.parts[p], *strides[:2]),
+                self._grid(self.producer, group, group.parts[p], *strides[2:]),
+            )
+            for read in pieces[p]:
+                found.setdefault((grids, read), []).extend(spans)
         return found
 
     def _shared_layers(self, group: CacheGroup) -> tuple[int, ...]:
@@ -180,8 +190,3 @@ def _steps(engine: EngineGeometry, part: Part) -> tuple[int, int]:
     if engine.layout is Layout.HND:
         return engine.kernel_tokens * part.unit_bytes, part.unit_bytes
     return part.unit_bytes, held(part, engine.tp) * part.unit_bytes
-
-
-def _span(engine: EngineGeometry, bases: Sequence[int], place: Place, page_stride: int) -> Span:
-    base = bases[place.tensor]
-    return Span(base + place.offset, base, base + page_stride * engine.num_blocks)

@@ -166,13 +166,16 @@ def block_rows(
 
     Ordered by span, offset and inner row, so that ids follow `ids_of`. Raises `DescriptorError`.
     """
-    last = max(offsets) + max(grid.inner)
-    ends = [
-        (span.start + offset, length, device, grid.stride, grid.count)
-        for span in spans
-        for offset in (min(offsets) + min(grid.inner), last)
-    ]
-    check_rows(ends, [(s.low, s.high) for s in spans for _ in (0, 1)], what=what)
+    first, last = min(offsets) + min(grid.inner), max(offsets) + max(grid.inner)
+    end, wrap = last + grid.stride * (grid.count - 1) + length, last + grid.stride * grid.count
+    sound = length > 0 and grid.count > 0
+    for span in spans:
+        # Plainly inside, as all are in a sound plan; else in the words of `check_rows`.
+        start = span.start
+        inside = start + first >= span.low and start + end <= span.high
+        if not (sound and inside and start + wrap <= ADDRESS_LIMIT and span.high <= ADDRESS_LIMIT):
+            ends = [(start + at, length, device, grid.stride, grid.count) for at in (first, last)]
+            check_rows(ends, [(span.low, span.high)] * 2, what=what)
     rows = np.empty((len(spans), len(offsets), len(grid.inner), 5), dtype=np.uint64)
     starts = np.array([span.start for span in spans], dtype=np.uint64)
     within = np.add.outer(np.array(offsets, dtype=np.uint64), np.array(grid.inner, dtype=np.uint64))

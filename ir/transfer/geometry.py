@@ -57,7 +57,7 @@ class Place:
 
 def held(part: Part, tp: int) -> int:
     """Units of `part` on each of `tp` ranks; ranks beyond the units hold one each, as copies."""
-    return max(1, part.units // tp)
+    return part.units // tp or 1
 
 
 def first_held(part: Part, tp: int, rank: int) -> int:

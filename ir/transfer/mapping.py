@@ -42,7 +42,7 @@ def ranks_facing(producer_tp: int, consumer_tp: int, consumer_rank: int) -> rang
 
 def consumers_of(producer_tp: int, consumer_tp: int) -> int:
     """How many ranks of one consumer stage notify each producer rank."""
-    return max(1, consumer_tp // producer_tp)
+    return consumer_tp // producer_tp or 1
 
 
 def sources_of(
@@ -53,11 +53,12 @@ def sources_of(
     Of producer ranks with the same units the first is read, so that nothing is read twice.
     """
     wanted = first_held(part, consumer_tp, consumer_rank)
-    facing = ranks_facing(producer_tp, consumer_tp, consumer_rank)
     if producer_tp <= consumer_tp:
-        take = wanted - first_held(part, producer_tp, facing[0])
-        return (Source(facing[0], take, 0, held(part, consumer_tp)),)
+        rank = consumer_rank * producer_tp // consumer_tp
+        take = wanted - first_held(part, producer_tp, rank)
+        return (Source(rank, take, 0, held(part, consumer_tp)),)
     count = held(part, producer_tp)
+    facing = ranks_facing(producer_tp, consumer_tp, consumer_rank)
     # Neighbouring ranks hold copies of one unit where there are more ranks than units.
     copies = max(1, producer_tp // part.units)
     return tuple(
