@@ -12,6 +12,7 @@ so one case stands for a producer's 64 consumers; two sound engines that cannot 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from math import gcd, lcm
@@ -256,3 +257,31 @@ def refused_in(case: TransferCase) -> int:
     if divides_either_way(heads, p):
         return int((heads, p, d) not in _admitted_set() and case == refused_case(heads, p, d))
     return LIMIT if case == refused_case(heads, p, None) else 0
+
+
+def proof_case(index: int) -> TransferCase:
+    """The topology at `index` of `admitted`, spread; layouts and ratios of 1 and 2 change too.
+
+    Sizes other than heads, ranks and tokens per block are symbols in a proof.
+    """
+    step = next(
+        n for n in range(len(admitted()) * 5 // 8, len(admitted())) if gcd(n, len(admitted())) == 1
+    )
+    at = index * step % len(admitted())
+    case = attention_case(admitted()[at], LAYOUTS[at % len(LAYOUTS)], 1 + at // len(LAYOUTS) % 2)
+    groups = case.model.groups[:1]
+    requests = tuple(
+        replace(
+            request,
+            producer_blocks=request.producer_blocks[:1],
+            consumer_blocks=request.consumer_blocks[:1],
+        )
+        for request in case.requests
+    )
+    return replace(
+        case,
+        model=replace(case.model, groups=groups),
+        requests=requests,
+        producer=replace(case.producer, stage_layers=(1,)),
+        consumer=replace(case.consumer, stage_layers=(1,)),
+    )

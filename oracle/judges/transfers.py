@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from oracle.observation import Died, Raised
 from oracle.proof_observation import Proof
+from oracle.proofs.prover import Proved, prove
 from oracle.transfer_observation import Rank, TransferReturned
-from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable
+from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, ExpectedTensor, ExpectedTransfer, decode
 
@@ -24,13 +26,19 @@ ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TransferEvidence:
     """Everything one check of a transfer knows."""
 
     case: TransferCase
     expectation: ExpectedTransfer
     observation: TransferReturned | Proof | Raised | Died
+
+    @cached_property
+    def proved(self) -> Proved | None:
+        """What came of proving the formulas that were observed; None where there are none."""
+        seen = self.observation
+        return prove(self.case, seen) if isinstance(seen, Proof) else None
 
     @property
     def returned(self) -> TransferReturned | None:
@@ -281,6 +289,28 @@ def transfer_protocol(evidence: TransferEvidence) -> Verdict:
                 ),
             )
     return agrees(name)
+
+
+def transfer_proof(evidence: TransferEvidence) -> Verdict:
+    """At all sizes every byte is covered once, from the right one, inside its memory."""
+    name, proved = "transfer-proof", evidence.proved
+    if proved is None:
+        return not_applicable(name, "only-run")
+    if proved.refuted is None:
+        return undecided(name, proved.unknown) if proved.unknown else agrees(name)
+    refuted = proved.refuted
+    sizes = ", ".join(
+        f"{symbol} {size}"
+        for symbol, size in refuted.sizes.items()
+        if symbol.startswith(("u.", "n.", "w.", "page."))
+    )
+    place = Place(
+        name=evidence.case.model.groups[refuted.group].kind,
+        index=refuted.rank,
+        observed=f"wrong at {sizes}",
+        expected="right at all sizes",
+    )
+    return disagrees(name, refuted.kind, place)
 
 
 def is_telling(evidence: TransferEvidence) -> bool:

@@ -29,8 +29,9 @@ def _evidence(
 def _measures(evidence: TransferEvidence) -> Mapping[str, int]:
     """What was decided: lattice points, refused topologies, bytes, proofs."""
     seen, case = evidence.observation, evidence.case
-    if isinstance(seen, Proof):
-        return seen.measures()
+    if evidence.proved is not None:
+        done = evidence.proved.refuted is None and not evidence.proved.unknown
+        return {"plans to prove": 1, "plans proved": int(done), "claims": evidence.proved.claims}
     if not isinstance(seen, TransferReturned):
         return {}
     found = {"lattice points": points_in(case), "topologies refused": refused_in(case)}

@@ -6,7 +6,14 @@ import functools
 from collections.abc import Mapping
 
 from fuzz.chooser import SeededChooser
-from fuzz.lattices.tp import POINTS, REFUSED, lattice_case, lattice_size
+from fuzz.lattices.tp import (
+    POINTS,
+    REFUSED,
+    admitted,
+    lattice_case,
+    lattice_size,
+    proof_case,
+)
 from fuzz.strategies.refused_transfers import RULES, refused_case
 from fuzz.strategies.transfers import transfer_case
 from oracle.plan import Property, Stream
@@ -14,10 +21,13 @@ from oracle.subject import Probes
 from reference.model import TransferCase
 
 RUN = ("planned", "memory")
-ROUTES = (*RUN,)
+ROUTES = (*RUN, "proved")
 RANDOM, RANDOM_IN_FULL = 1_000, 10_500
 EACH_REFUSAL, EACH_REFUSAL_IN_FULL = 10, 60
 LATTICE = 1_500
+PROOFS = 40
+PROVED_SHARE = 95
+"""Percent of the topologies asked for that a run must prove."""
 
 
 def _random(seed: int, index: int) -> TransferCase:
@@ -31,6 +41,10 @@ def _refused(seed: int, index: int) -> TransferCase:
 
 def _lattice(_seed: int, index: int) -> TransferCase:
     return lattice_case(index)
+
+
+def _proof(_seed: int, index: int) -> TransferCase:
+    return proof_case(index)
 
 
 @functools.cache
@@ -64,6 +78,15 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
             case=_lattice,
             routes=("planned",),
         ),
+        Stream(
+            name="proofs",
+            op=op,
+            dtype="",
+            count=PROOFS,
+            in_full=len(admitted()),
+            case=_proof,
+            routes=("proved",),
+        ),
     )
 
 
@@ -76,7 +99,21 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
         f"lattice: {points:,} of {POINTS:,} points, "
         f"{refused:,} of {REFUSED:,} topologies to be refused",
     ]
+    asked = measures.get("plans to prove", 0)
+    if asked:
+        lines.append(
+            f"{measures.get('plans proved', 0):,} of {asked:,} topologies proved for all sizes, "
+            f"{measures.get('claims', 0):,} claims"
+        )
     return tuple(lines)
+
+
+def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
+    """Proofs that come out unknown are counted, and must be few."""
+    asked, proved = (measures.get(n, 0) for n in ("plans to prove", "plans proved"))
+    if 100 * proved >= PROVED_SHARE * asked:
+        return ()
+    return (f"{proved:,} of {asked:,} topologies proved; wanted: {PROVED_SHARE} %",)
 
 
 TRANSFER = Property(
@@ -88,6 +125,7 @@ TRANSFER = Property(
         "transfer-outside",
         "transfer-once",
         "transfer-protocol",
+        "transfer-proof",
     ),
     routes=ROUTES,
     probes=Probes(),
@@ -95,4 +133,5 @@ TRANSFER = Property(
     kind="transfer",
     in_passing=0.25,
     summary=summary,
+    demands=demands,
 )

@@ -1,0 +1,225 @@
+"""What must hold of a plan's formulas: claims that polynomials are 0 or at least 0.
+
+For one consumer rank, one group and one unit of a page at a time. Bytes of the unit are dealt to
+*slots* (one unit of a part, one token); the plan's *pieces* must fill all slots, each byte once,
+from where the producer's definition has the same unit and token. Pieces and slots come sorted at
+sample sizes; that they are sorted at all sizes is one of the claims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import lcm
+
+from oracle.proof_observation import ChannelFormulas, GroupFormulas, PathFormulas
+from oracle.proofs.definition import Side, Slot, bases
+from oracle.proofs.polynomial import Poly
+from reference.model import TransferCase
+
+Rank = tuple[int, int]
+LIMIT = 1 << 64
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """`value` is 0, or where `at_least` is set no less than that, at all sizes.
+
+    `kind` is the slug of what is wrong where it is not.
+    """
+
+    kind: str
+    value: Poly
+    at_least: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The claims about one unit on one consumer rank."""
+
+    rank: Rank
+    group: int
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A run of bytes that a plan copies for one unit, by the addresses on both sides."""
+
+    source_rank: Rank
+    source: Poly
+    target: Poly
+    length: Poly
+
+
+def problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
+    """All that must hold on one path through the planner."""
+    sides = Side("P", case.producer, case, path.zero), Side("D", case.consumer, case, path.zero)
+    tokens = min(case.producer.kernel_tokens, case.consumer.kernel_tokens)
+    for rank, channels in path.channels.items():
+        for g, group in enumerate(case.model.groups):
+            per = (1, 1)
+            if not group.is_state:
+                engines = (case.producer, case.consumer)
+                per = engines[0].block_tokens // tokens, engines[1].block_tokens // tokens
+            for at in range(lcm(*per)):
+                unit = (at % per[0], at % per[1])
+                claims = _Unit(sides, path, rank, channels, g, tokens, per, unit).claims()
+                yield Problem(rank, g, tuple(dict.fromkeys(claims)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """One unit of a page: `per` units are in a page, `unit` is which, on producer and consumer."""
+
+    sides: tuple[Side, Side]
+    path: PathFormulas
+    rank: Rank
+    channels: tuple[ChannelFormulas, ...]
+    group: int
+    tokens: int
+    per: tuple[int, int]
+    unit: tuple[int, int]
+
+    def claims(self) -> Iterator[Claim]:
+        yield from self._strides()
+        pieces: list[_Piece] = []
+        for channel in self.channels:
+            for consumer, producer in zip(channel.consumer, channel.producer, strict=True):
+                if consumer.group != self.group:
+                    continue
+                targets = list(self._blocks(consumer, 1))
+                sources = list(self._blocks(producer, 0))
+                if len(targets) != len(sources):
+                    yield Claim("does-not-pair", Poly({(): 1}), False)
+                    return
+                for each, formulas in ((1, consumer), (0, producer)):
+                    yield from self._row_claims(formulas, each)
+                for (target, length), (source, read) in zip(targets, sources, strict=True):
+                    yield Claim("does-not-pair", length - read, False)
+                    pieces.append(_Piece(channel.source, source, target, length))
+        yield from self._cover(pieces)
+
+    def _strides(self) -> Iterator[Claim]:
+        for side in self.sides:
+            for (name, stage), found in self.path.strides.items():
+                if name == side.name:
+                    wanted = side.strides(stage)
+                    if len(found) != len(wanted):
+                        yield Claim("page-size", Poly({(): 1}), False)
+                        continue
+                    for one, two in zip(found, wanted, strict=True):
+                        yield Claim("page-size", _bound(one, self.path) - two, False)
+
+    def _step(self, formulas: GroupFormulas, side: int) -> Poly:
+        """The block of its row that the unit is."""
+        page = Poly.symbol(f"page.{self.sides[side].name}")
+        each, rest = divmod(self.per[side], formulas.inner)
+        if rest:
+            return Poly.symbol("no-such-block")
+        return page * each + self.unit[side] // formulas.inner
+
+    def _blocks(self, formulas: GroupFormulas, side: int) -> Iterator[tuple[Poly, Poly]]:
+        """Address and length of the unit in each piece."""
+        step = self._step(formulas, side)
+        for row in formulas.rows[self.unit[side] % formulas.inner :: formulas.inner]:
+            address, length, stride, _ = (_bound(value, self.path) for value in row)
+            yield address + step * stride, length
+
+    def _row_claims(self, formulas: GroupFormulas, side: int) -> Iterator[Claim]:
+        """The unit is a block of its row, rows end below 2^64, ids begin where rows do."""
+        yield Claim("wrong-id", _bound(formulas.first - formulas.before, self.path), at_least=False)
+        step = self._step(formulas, side)
+        for row in formulas.rows:
+            address, length, stride, count = (_bound(value, self.path) for value in row)
+            yield Claim("beyond-its-row", count - 1 - step, at_least=True)
+            yield Claim("wraps", LIMIT - address - stride * (count - 1) - length, at_least=True)
+
+    def _cover(self, pieces: list[_Piece]) -> Iterator[Claim]:
+        producer, consumer = self.sides
+        slots = consumer.slots(self.rank, self.group, unit_tokens=self.tokens, at=self.unit[1])
+        ours = bases(consumer, self.rank)
+        strides = consumer.strides(self.rank[0])
+        page = Poly.symbol("page.D")
+        total = sum((s.length for s in slots), Poly({})) - sum((p.length for p in pieces), Poly({}))
+        yield Claim("covered-twice-or-outside", total, at_least=False)
+        sample = _sample(pieces, slots)
+        ordered = sorted(pieces, key=lambda piece: piece.target.at(sample))
+        for one, two in pairwise(ordered):
+            yield Claim("covered-twice", two.target - one.target - one.length, at_least=True)
+        held: dict[Rank, dict[tuple[int, str, int, int], Slot]] = {}
+        at = 0
+        placed = [(ours[s.tensor] + page * strides[s.tensor] + s.offset, s) for s in slots]
+        for target, slot in sorted(placed, key=lambda pair: pair[0].at(sample)):
+            yield Claim(
+                "page-overflows", strides[slot.tensor] - slot.offset - slot.length, at_least=True
+            )
+            first = target.at(sample)
+            while at < len(ordered) and _end(ordered[at], sample) <= first:
+                at += 1
+            if at == len(ordered) or ordered[at].target.at(sample) > first:
+                yield Claim("uncovered", Poly({(): 1}), at_least=False)
+                return
+            piece = ordered[at]
+            yield Claim("uncovered", target - piece.target, at_least=True)
+            rest = piece.target + piece.length - target - slot.length
+            yield Claim("uncovered", rest, at_least=True)
+            source_rank = piece.source_rank
+            if source_rank not in held:
+                held[source_rank] = {
+                    (s.layer, s.part, s.unit, s.token): s
+                    for s in producer.slots(
+                        source_rank, self.group, unit_tokens=self.tokens, at=self.unit[0]
+                    )
+                }
+            origin = held[source_rank].get((slot.layer, slot.part, slot.unit, slot.token))
+            if origin is None:
+                yield Claim("wrong-source", Poly({(): 1}), at_least=False)
+                return
+            yield from self._read(piece, target, origin)
+
+    def _read(self, piece: _Piece, target: Poly, origin: Slot) -> Iterator[Claim]:
+        """The byte that a piece brings to a slot is the same one of the producer's."""
+        producer = self.sides[0]
+        stride = producer.strides(piece.source_rank[0])[origin.tensor]
+        base = bases(producer, piece.source_rank)[origin.tensor]
+        page = Poly.symbol("page.P")
+        found = piece.source + target - piece.target
+        yield Claim("wrong-source", found - base - page * stride - origin.offset, False)
+        yield Claim("read-outside", piece.source - base, at_least=True)
+        end = base + stride * Poly.symbol("n.P")
+        yield Claim("read-outside", end - piece.source - piece.length, at_least=True)
+
+
+def _bound(value: Poly, path: PathFormulas) -> Poly:
+    """Without the symbols that are 0 on this path."""
+    if not path.zero:
+        return value
+    return Poly({m: c for m, c in value.terms.items() if not path.zero.intersection(m)})
+
+
+def _sample(pieces: list[_Piece], slots: list[Slot]) -> Mapping[str, int]:
+    """Some sizes at which to sort: units of odd lengths, everything else apart."""
+    names = {
+        s
+        for piece in pieces
+        for value in (piece.target, piece.length)
+        for m in value.terms
+        for s in m
+    }
+    names |= {
+        s for slot in slots for value in (slot.offset, slot.length) for m in value.terms for s in m
+    }
+    return _Sizes({name: 3 + 2 * i for i, name in enumerate(sorted(names))})
+
+
+class _Sizes(dict[str, int]):
+    """Sizes for symbols; those that no piece has are as good as any."""
+
+    def __missing__(self, symbol: str) -> int:
+        return 1
+
+
+def _end(piece: _Piece, sample: Mapping[str, int]) -> int:
+    return piece.target.at(sample) + piece.length.at(sample)
