@@ -84,7 +84,8 @@ def _run_graph(
     def compile_graph(lowered: fx.GraphModule, _: Any) -> Callable[..., Any]:
         done = lower(lowered.graph, cache=cache)
         given = donated_positions(lowered.graph, donated)
-        clones = eliminate_clones(lowered.graph, donated=(*given, *state_positions(lowered.graph)))
+        states = state_positions(lowered.graph)
+        clones = eliminate_clones(lowered.graph, donated=given, states=states)
         if report is not None:
             report.passes += [done, clones]
         lowered.recompile()

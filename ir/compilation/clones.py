@@ -29,14 +29,20 @@ _clone = torch.ops.aten.clone.default
 _copy = torch.ops.aten.copy_.default
 
 
-def eliminate_clones(graph: fx.Graph, *, donated: Collection[int] = ()) -> Clones:
+def eliminate_clones(
+    graph: fx.Graph, *, donated: Collection[int] = (), states: Collection[int] = ()
+) -> Clones:
     """Remove clones from a graph and the graphs it holds.
 
     donated: positions among the placeholders of inputs whose content the caller gave away: they
     may be written and returned, and share memory with no other input.
+    states: positions of inputs that share memory with no other either and whose content the graph
+    replaces at its end: they may be written, and no output may come to share their memory.
     """
     before = len(graph.nodes)
-    work = _Elimination(graph, donated)
+    work = _Elimination(graph, (*donated, *states))
+    placeholders = list(graph.find_nodes(op="placeholder", sort=True)) if states else []
+    work.states = frozenset(placeholders[i] for i in states)
     with without_collection():
         work.run()
     for name, module in subgraphs(graph):
@@ -69,6 +75,7 @@ class _Elimination:
     def __init__(self, graph: fx.Graph, donated: Collection[int]) -> None:
         self.graph = graph
         self.donated = donated
+        self.states: frozenset[fx.Node] = frozenset()
         self.removed: list[str] = []
         self.kept: list[KeptClone] = []
         # The storage that a group's values lay in when it became part of another.
@@ -135,7 +142,7 @@ class _Elimination:
             return "places-by-number", ""
         external = target.is_input and not target.donated
         if group.outputs:
-            if external:
+            if external or target.first in self.states:
                 return "output-aliases-input", original.name
             if target.outputs:
                 return "outputs-alias", original.name

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 
 from ir.compilation.cache import ReplacementCache
+from ir.compilation.collector import without_collection
 from ir.compilation.errors import LoweringError
 from ir.compilation.graphs import MISSING, flat_tensors, ir_call, subgraphs, value_of
 from ir.compilation.key import Unkeyable, ambient, make_key
@@ -72,7 +71,7 @@ class _Lowering:
 
     def run(self, graph: fx.Graph) -> Lowered:
         before = len(graph.nodes)
-        with _no_collection():
+        with without_collection():
             self._graph(graph, "")
         return Lowered(nodes=tuple(self.nodes), before=before, after=len(graph.nodes))
 
@@ -141,6 +140,9 @@ class _Lowering:
     ) -> tuple[Template, str, tuple[str, ...]]:
         cache, key = self.cache, None
         reason = self.unkeyable
+        if overload == "scoped" and not impl.uses.tensors_only(ir_state):
+            # What a trace takes from a handle is fixed in it, and no key can tell handles apart.
+            reason = "state-without-tensors"
         if cache is not None and reason is None:
             try:
                 key = make_key(
@@ -180,18 +182,6 @@ class _Lowering:
             return template, f"bypass: {reason}", guards
         cache.keep(op, key, template, generation=generation)
         return template, "miss", guards
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Nodes and values only accumulate here; a collection would look at all of them each time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _value(argument: Any, where: str) -> Any:

@@ -30,6 +30,7 @@ from ir.compilation.states import state_positions
 from ir.errors import RegistrationError
 from ir.identity import identity
 from ir.op import IrOp
+from ir.state import ir_state
 
 _DIRECTORY = Path(__file__).parent
 # What the pre-grad pass found out for the post-grad one, while one compilation lasts.
@@ -58,6 +59,9 @@ def provider_identities() -> tuple[str, ...] | None:
                     else identity(accepts, fixed=(), depends_on=impl.depends_on)
                 )  # fmt: skip
                 parts.append(f"{name} {impl.provider} {impl.uuid()} {condition}")
+                if not impl.uses.tensors_only(ir_state):
+                    # Lowering may have fixed something of a handle in the graph.
+                    return None
             except RegistrationError:
                 return None
     return tuple(parts)
@@ -131,7 +135,7 @@ class LoweringPass(CustomGraphPass):
             decompositions = select_decomp_table()
         lowered = lower(graph, cache=self.cache, decompositions=decompositions)
         donated = donated_positions(graph, self._given_away())
-        clones = eliminate_clones(graph, donated=(*donated, *state_positions(graph)))
+        clones = eliminate_clones(graph, donated=donated, states=state_positions(graph))
         if self.report is not None:
             self.report.passes += [lowered, clones]
 

@@ -54,16 +54,21 @@ _innermost: ContextVar[ScopeToken | None] = ContextVar("ir.scope_token", default
 read_place = _here.get
 
 
-class _Pending(threading.local):
+class _Pending:
     """A scope set by traced code and not yet reset: its text, and how many were set."""
 
     def __init__(self) -> None:
-        # In the instance, where Dynamo looks for what it guards.
         self.text: str | None = None
         self.depth = 0
 
 
-pending = _Pending()
+class _ThreadLocal(threading.local):
+    # An object of its own: Dynamo's writes to attributes of a threading.local are lost.
+    def __init__(self) -> None:
+        self.pending = _Pending()
+
+
+_thread = _ThreadLocal()
 
 
 def place(text: str, user: Uses | None = None, lifted: Lifted | None = None) -> Place:
@@ -78,7 +83,7 @@ def place(text: str, user: Uses | None = None, lifted: Lifted | None = None) -> 
 def here() -> Place:
     """The place of the caller, with a scope that traced code left pending."""
     found = read_place()
-    text = pending.text
+    text = _thread.pending.text
     return found if text is None else place(text, found.user, found.lifted)
 
 
@@ -86,6 +91,7 @@ def here() -> Place:
 def at(where: Place) -> Iterator[None]:
     """Run a block at another place; what traced code left pending does not reach into it."""
     token = _here.set(where)
+    pending = _thread.pending
     text, pending.text = pending.text, None
     try:
         yield
@@ -100,7 +106,8 @@ def decoded(text: str) -> Mapping[str, str]:
     return MappingProxyType(json.loads(text) if text else {})
 
 
-@functools.lru_cache(maxsize=4096)
+# Typed, since True and 1 are equal.
+@functools.lru_cache(maxsize=4096, typed=True)
 def with_key(text: str, key: str, value: str | int) -> str:
     """A scope with one key more, or with another value for it. Raises ScopeError."""
     if not isinstance(key, str) or not key:
@@ -182,7 +189,7 @@ _reader = _Reader()
 
 def traced_text() -> str:
     """The scope of the traced code that asks."""
-    text = pending.text
+    text = _thread.pending.text
     return _reader.text() if text is None else text
 
 
@@ -192,6 +199,7 @@ class IrContext:
     @staticmethod
     def set_scope(key: str, value: str | int) -> ScopeToken | PendingToken:
         """Set a key from here on. Returns the token that `reset` takes. Raises ScopeError."""
+        pending = _thread.pending
         if is_dynamo_compiling():
             before = pending.text
             pending.text = _reader.with_key(traced_text(), key, value)
@@ -220,6 +228,7 @@ class IrContext:
     def reset(token: ScopeToken | PendingToken) -> None:
         """Restore what was set before `token`. Raises ScopeError where it is not the innermost."""
         if isinstance(token, PendingToken):
+            pending = _thread.pending
             if pending.depth != token.depth:
                 raise ScopeError(_OUT_OF_ORDER)
             pending.text = token.before

@@ -29,9 +29,6 @@ class Uses:
         self.who = who
         self.declared = None if state is None else tuple(state)
         self.strings = _strings(fn)
-        if state is not None:
-            # Scope keys still count, and so does nothing else of the code.
-            self.strings = self.strings or frozenset()
 
     @property
     def stateful(self) -> bool:
@@ -50,6 +47,12 @@ class Uses:
         if not self.strings:
             return ()
         return tuple(n for n in registry.types if n in self.strings)
+
+    def tensors_only(self, registry: IrState) -> bool:
+        """Whether each of these states is known to be tensors."""
+        return all(
+            n in registry.types and registry.types[n].tensors is True for n in self.names(registry)
+        )
 
 
 def _strings(fn: Callable[..., Any]) -> frozenset[str] | None:

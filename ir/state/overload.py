@@ -71,14 +71,22 @@ class ScopedOverload:
         if op._validate is not None:
             op._validate(*args)
         impl = op._scope.current().select(args, {})
-        result = self.bound(impl)(states, scope, slots, *args)
-        given = {t.untyped_storage()._cdata for t in (*states, *tensors_of(args))}
-        if isinstance(result, Tensor):
-            return _own(result, given)
-        return tuple(_own(r, given) for r in result)
+        return _owned(self.bound(impl)(states, scope, slots, *args), (*states, *args))
 
     def _fake(self, states: list[Tensor], scope: str, slots: list[str], *args: Any) -> Any:
-        return self.op._fake_call(*args)
+        op, native = self.op, self.op.impls["native"]
+        if op._fake is not native.impl_fn or not native.uses.stateful:
+            return op._fake_call(*args)
+        if op._validate is not None:
+            op._validate(*args)
+        return _owned(self.bound(native)(states, scope, slots, *args), (*states, *args))
+
+
+def _owned(result: Any, args: tuple[Any, ...]) -> Any:
+    given = {t.untyped_storage()._cdata for t in tensors_of(args)}
+    if isinstance(result, Tensor):
+        return _own(result, given)
+    return tuple(_own(r, given) for r in result)
 
 
 def _own(output: Any, given: set[int]) -> Any:

@@ -198,11 +198,7 @@ class IrState:
         Raises SealedError, StateError, UnknownStateError.
         """
         key = self.key(name, scope, here())
-        if here().lifted is not None:
-            raise StateError(
-                f"state {slot_of(key)} cannot be replaced or grown inside a graph; accepted: "
-                "before the graph is compiled"
-            )
+        self._refuse_in_graph(key)
         check_value(f"state {slot_of(key)}", value)
         with self._lock:
             self._refuse_sealed(name, "would be replaced")
@@ -218,12 +214,13 @@ class IrState:
         Elements keep their values; those added are 0. Raises SealedError where it would have to
         grow, StateError, UnknownStateError.
         """
-        value = self.get(name, scope)
         key = self.key(name, scope, here())
+        value = self.get(name, scope)
         if not isinstance(value, torch.Tensor) or value.dim() != 1:
             raise StateError(f"state {slot_of(key)} cannot grow; accepted: a tensor of 1 dimension")
         if value.numel() >= numel:
             return value
+        self._refuse_in_graph(key)
         if self._seals:
             raise self._refusal(key, f"would grow from {value.numel()} to {numel} elements")
         with plain_torch():
@@ -338,6 +335,13 @@ class IrState:
         kind = self.types.get(name)
         if self._seals and kind is not None and kind.tensors is not False:
             raise self._refusal((name, None), what)
+
+    def _refuse_in_graph(self, key: Key) -> None:
+        if here().lifted is not None:
+            raise StateError(
+                f"state {slot_of(key)} cannot be replaced or grown inside a graph; accepted: "
+                "before the graph is compiled"
+            )
 
     def _refuse_shared(self, key: Key, value: Any) -> None:
         """Compiled code writes a state while it reads another: none may lie in both."""

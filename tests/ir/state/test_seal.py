@@ -1,0 +1,96 @@
+"""After a capture nothing that its graph reads is created, replaced, resized or moved."""
+
+import pytest
+import torch
+
+from ir.state import IrState, SealedError
+
+
+@pytest.fixture
+def sealed(registry: IrState) -> IrState:
+    registry.register_type("ws", lambda: torch.zeros(16), per="layer")
+    registry.register_type("handle", object, per="layer")
+    registry.get("ws", "a")
+    registry.get("handle", "a")
+    registry.seal("decode batch 8")
+    return registry
+
+
+def test_what_exists_stays_usable(sealed: IrState):
+    state = sealed.get("ws", "a")
+    state.add_(1)
+    assert sealed.get("ws", "a") is state
+    assert sealed.grow("ws", 8, "a") is state
+    sealed.verify()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda r: r.get("ws", "b"), id="create"),
+        pytest.param(lambda r: r.replace("ws", torch.zeros(16), "a"), id="replace"),
+        pytest.param(lambda r: r.grow("ws", 17, "a"), id="grow"),
+        pytest.param(lambda r: r.discard("ws"), id="discard"),
+        pytest.param(lambda r: r.discard(), id="discard all"),
+        pytest.param(lambda r: r.unregister_type("ws"), id="unregister"),
+        pytest.param(lambda r: r.override("ws", list).__enter__(), id="override"),
+        pytest.param(
+            lambda r: r.register_type("ws", lambda: torch.zeros(1), replace=True), id="register"
+        ),
+    ],
+)
+def test_a_change_is_refused_and_names_the_graph(sealed: IrState, change):
+    before = sealed.get("ws", "a")
+    with pytest.raises(SealedError, match="breaks the captured graph 'decode batch 8'"):
+        change(sealed)
+    assert sealed.get("ws", "a") is before
+    assert before.numel() == 16
+
+
+def test_a_resize_behind_its_back_is_seen_at_the_next_use(sealed: IrState):
+    # Larger than the allocation: the memory moves.
+    sealed.get("ws", "a").resize_(100_000)
+    with pytest.raises(SealedError, match=r"ws@\"a\" was resized from 64 to 400000 bytes"):
+        sealed.get("ws", "a")
+    with pytest.raises(SealedError, match="decode batch 8"):
+        sealed.verify()
+
+
+def test_a_tensor_given_other_memory_is_seen(sealed: IrState):
+    state = sealed.get("ws", "a")
+    other = torch.zeros(16)
+    state.set_(other)  # type: ignore[call-overload]
+    with pytest.raises(SealedError, match=r"was moved from 0x"):
+        sealed.verify()
+
+
+def test_states_without_tensors_may_still_come(sealed: IrState):
+    assert sealed.get("handle", "b") is sealed.get("handle", "b")
+
+
+def test_a_type_not_seen_yet_may_not_be_created_before_it_is_known_to_be_harmless(
+    registry: IrState,
+):
+    made: list[int] = []
+    registry.register_type("new", lambda: made.append(1))
+    registry.seal("g")
+    with pytest.raises(SealedError, match="would be created"):
+        registry.get("new")
+    assert made == []
+
+
+def test_unseal_lets_go_of_one_graph_at_a_time(sealed: IrState):
+    sealed.seal("prefill")
+    assert sealed.sealed == ("decode batch 8", "prefill")
+    sealed.unseal("decode batch 8")
+    with pytest.raises(SealedError, match="'prefill'"):
+        sealed.get("ws", "b")
+    sealed.unseal("prefill")
+    sealed.get("ws", "b")
+    with pytest.raises(SealedError, match="is not sealed"):
+        sealed.unseal("prefill")
+
+
+def test_a_graph_is_sealed_once(sealed: IrState):
+    with pytest.raises(SealedError, match="already sealed"):
+        sealed.seal("decode batch 8")
