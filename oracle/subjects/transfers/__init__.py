@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from oracle.observation import Observation, Unavailable
+from oracle.observation import Observation
 from oracle.proof_observation import Proof
 from oracle.subject import Provider
 from oracle.transfer_observation import TransferReturned
@@ -15,8 +15,11 @@ OP = "transfer"
 
 def ir_providers() -> tuple[Provider, ...]:
     """How ``ir.transfer`` can be driven here."""
-    routes = ("planned", "memory", "proved")
-    return (Provider(op=OP, name="planner", routes=routes),)
+    missing = "" if find_spec("z3") else "needs z3: pip install 'irverify[proof]'"
+    return (
+        Provider(op=OP, name="planner", routes=("planned", "memory")),
+        Provider(op=OP, name="prover", routes=("proved",), unavailable=missing),
+    )
 
 
 def observe_ir(case: TransferCase, route: str) -> TransferReturned | Proof | Observation:
@@ -24,8 +27,7 @@ def observe_ir(case: TransferCase, route: str) -> TransferReturned | Proof | Obs
     if route == "proved":
         from .symbolic import formulas
 
-        # z3 is looked for here, before any formula is made.
-        return formulas(case) if find_spec("z3") else Unavailable("no-z3")
+        return formulas(case)
     from .planned import observe
 
     return observe(case, route)
