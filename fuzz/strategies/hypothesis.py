@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from reference.declaration import FLOATS
 from reference.legal import DECLARATIONS
-from reference.model import OpCase
+from reference.model import OpCase, ProgramCase
 
 from .illegal import illegal_case
 from .ops import legal_case
+from .programs import program_case
 from .signatures import Signature, free_signature
 
 T = TypeVar("T")
@@ -49,3 +50,9 @@ def legal_cases(draw: st.DrawFn, op: str, *, signature: Signature | None = None)
 def illegal_cases(draw: st.DrawFn, op: str, *, kind: str | None = None) -> OpCase:
     """Cases of ``op`` with one rule broken."""
     return illegal_case(DECLARATIONS[op], HypothesisChooser(draw), kind=kind)
+
+
+@st.composite
+def programs(draw: st.DrawFn, *, family: str | None = None) -> ProgramCase:
+    """Programs of a family of ``fuzz.strategies.programs``, of any where None."""
+    return program_case(HypothesisChooser(draw), family=family)

@@ -88,6 +88,8 @@ def lowering_pair(chooser: Chooser) -> tuple[str, ProgramCase]:
     op = chooser.choose(_OPS)
     factor = _drawn_factor(op, chooser)
     first = _first_call(op, chooser)
+    if factor == "overload":
+        first = _owning(first)
     calls = [first, _changed(op, first, factor, chooser)]
     if chooser.chance(0.5):
         calls.reverse()
@@ -113,10 +115,24 @@ def _changed(op: str, call: _Call, factor: str, chooser: Chooser) -> _Call:
         return replace(call, form=chooser.choose([f for f in _FORMS if f != call.form]))
     if factor == "overload":
         other = "default" if call.overload == "maybe_inplace" else "maybe_inplace"
-        return replace(call, overload=other)
+        return replace(_owning(call), overload=other)
     now = call.choices[factor]
-    others = [v for v in _VARIANTS[op][factor] if (type(v), str(v)) != (type(now), str(now))]
+    others = [
+        v
+        for v in _VARIANTS[op][factor]
+        if (type(v), str(v)) != (type(now), str(now))
+        and not (v == "same" and call.overload == "maybe_inplace")
+    ]
+    if not others:
+        return call
     return replace(call, choices={**call.choices, factor: chooser.choose(others)})
+
+
+def _owning(call: _Call) -> _Call:
+    """The call with activations that share no memory: only those can be given away."""
+    if call.choices.get("x_residual") != "same":
+        return call
+    return replace(call, choices={**call.choices, "x_residual": "doubled"})
 
 
 def _program(op: str, calls: list[_Call], chooser: Chooser, *, plain: bool) -> ProgramCase:

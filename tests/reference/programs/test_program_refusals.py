@@ -261,6 +261,17 @@ def test_a_step_that_is_refused_or_unknown_writes_nothing() -> None:
         assert (len(machine.values), machine.steps) == (len(TENSORS), 0)
 
 
+def test_digits_stay_counted_where_other_elements_are_overwritten() -> None:
+    case = ProgramCase(
+        storages=(floats(1 + 2.0**-20, 1),),
+        tensors=(View(0, (2,), (1,)), View(0, (1,), (1,), 1)),
+        inputs=(0, 1),
+        steps=(step("aten.fill_.Scalar", "1", 2), step("aten.mul.Tensor", "0", "0")),
+        outputs=(),
+    )
+    assert expect_program(case) == Unknown("magnitude-bound")
+
+
 def test_content_that_is_not_finite_is_unknown() -> None:
     case = ProgramCase(
         storages=(floats(float("inf")),), tensors=(View(0, (1,), (1,)),), inputs=(0,),
