@@ -1,0 +1,45 @@
+"""Why NIXL cannot be used, or a peer cannot be spoken to."""
+
+from __future__ import annotations
+
+from ..errors import TransferError
+
+
+class NixlMissingError(TransferError):
+    """NIXL is an extra that is not installed."""
+
+    def __str__(self) -> str:
+        return "nixl: not installed (pip install 'irverify[nixl]')"
+
+
+class HandshakeError(TransferError):
+    """What a peer sent, or did not send, cannot be taken for a handshake."""
+
+    def __init__(self, engine: str, peer: str, got: object, accepted: str) -> None:
+        super().__init__(engine, peer, got, accepted)
+        self.engine = engine
+        self.peer = peer
+        self.got = got
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        return (
+            f"engine {self.engine!r}, handshake with {self.peer}: got {self.got}; "
+            f"accepted: {self.accepted}"
+        )
+
+
+class PeerError(TransferError):
+    """A peer is not there, or no longer: its requests fail and nothing else does."""
+
+    def __init__(self, engine: str, peer: str, got: object, accepted: str) -> None:
+        super().__init__(engine, peer, got, accepted)
+        self.engine = engine
+        self.peer = peer
+        self.got = got
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        return (
+            f"engine {self.engine!r}: peer {self.peer!r} is {self.got}; accepted: {self.accepted}"
+        )

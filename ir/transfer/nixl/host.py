@@ -1,0 +1,108 @@
+"""The process of one engine: it does what its starter says over a pipe, and ends with it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import uuid
+from multiprocessing.connection import Connection
+from types import MappingProxyType
+
+from ..geometry import EngineGeometry
+from .engine import Engine, Snapshot
+from .greeting import Endpoint, Greeting, encode
+from .rank_agent import RankAgent
+from .side_channel import SideChannel
+from .slab import Slab, offsets_of
+
+PR_SET_PDEATHSIG = 1
+IDLE_SECONDS = 0.002
+BUSY_SECONDS = 0.0
+
+
+class Host:
+    """Agents are kept when the engine changes: opening one takes longer than most transfers."""
+
+    def __init__(self, name: str, slab: Slab) -> None:
+        self._name = name
+        self._slab = slab
+        self._agents: list[RankAgent] = []
+        self._channel = SideChannel()
+        self.engine: Engine | None = None
+
+    def configure(self, geometry: EngineGeometry, corrupt: str = "") -> int:
+        """Be this engine from now on, in a new life; returns the port to greet it at.
+
+        `corrupt` garbles its greeting: ``"wire"`` flips a bit of what is sent, ``"metadata"`` cuts
+        the NIXL metadata of one rank in half.
+        """
+        self._channel.hang_up()
+        self.engine = None
+        for agent in self._agents:
+            agent.deregister()
+        while len(self._agents) < len(geometry.workers):
+            self._agents.append(RankAgent(f"{self._name}#{len(self._agents)}"))
+        agents = dict(zip(geometry.workers, self._agents, strict=False))
+        offsets = offsets_of(geometry, self._slab.size)
+        bases = {w: tuple(self._slab.address + at for at in offsets[w]) for w in offsets}
+        for worker, agent in agents.items():
+            sizes = [n * geometry.num_blocks for n in geometry.page_strides(worker.stage)]
+            agent.register(list(zip(bases[worker], sizes, strict=True)))
+        self.engine = Engine(
+            geometry, agents=agents, bases=bases, life=uuid.uuid4().hex, channel=self._channel
+        )
+        self._channel.greeting = garbled(self.engine.greeting, corrupt)
+        return self._channel.port
+
+    def snapshot(self) -> Snapshot | None:
+        return self.engine and self.engine.snapshot()
+
+    def serve(self, pipe: Connection) -> None:
+        """Until the pipe's other end is closed. A command's error goes back, and costs nothing."""
+        while True:
+            busy = self.engine is not None and self.engine.busy
+            if pipe.poll(BUSY_SECONDS if busy else IDLE_SECONDS):
+                try:
+                    name, arguments = pipe.recv()
+                except EOFError:
+                    return
+                owner = self if name in ("configure", "snapshot") else self.engine
+                try:
+                    answer = (True, getattr(owner, name)(**arguments))
+                except Exception as error:
+                    answer = (False, error)
+                pipe.send(answer)
+            if self.engine is not None:
+                self.engine.step()
+
+
+def garbled(greeting: Greeting, how: str) -> bytes:
+    """A greeting as it would be sent, or broken on its way or before it."""
+    if how == "metadata":
+        worker = greeting.geometry.workers[0]
+        whole = greeting.endpoints[worker]
+        half = Endpoint(whole.agent, whole.metadata[: len(whole.metadata) // 2], whole.bases)
+        endpoints = MappingProxyType({**greeting.endpoints, worker: half})
+        return encode(Greeting(greeting.geometry, greeting.life, endpoints))
+    sent = bytearray(encode(greeting))
+    if how == "wire":
+        sent[len(sent) // 2] ^= 0x10
+    return bytes(sent)
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel end this process when its parent ends, stopped or not."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def main(name: str, pipe_fd: int, slab_fd: int, size: int, parent: int) -> None:
+    """Serve until the starter is gone."""
+    die_with(parent)
+    host = Host(name, Slab(slab_fd, size))
+    host.serve(Connection(pipe_fd))
+    # UCX and NIXL would take their time to tear down what the kernel closes anyway.
+    os._exit(0)
