@@ -1,8 +1,10 @@
 """``irverify plan`` at the command line: what it prints, writes and refuses."""
 
 import json
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
+ROOT = Path(__file__).resolve().parents[3]
 PAIR = ("--prefill-tp", "4", "--decode-tp", "1")
 
 
@@ -30,6 +33,15 @@ def test_a_plan_is_printed_drawn_and_written(monkeypatch, capsys, tmp_path):
     written = json.loads(data.read_text("utf-8"))
     assert (written["producer"]["tp"], written["ranks"][0]["consumer"]) == (4, [0, 0])
     assert sum(s["bytes"] for s in written["ranks"][0]["sources"]) == 55_373_824
+
+
+def test_the_command_in_the_readme_runs(monkeypatch, capsys, tmp_path):
+    lines = (ROOT / "README.md").read_text("utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith(".venv/bin/irverify plan ")]
+    monkeypatch.chdir(tmp_path)
+    assert _main(monkeypatch, *shlex.split(line)[2:]) == 0
+    assert capsys.readouterr().out
+    assert (tmp_path / "plan.html").is_file()
 
 
 @pytest.mark.parametrize(
