@@ -25,12 +25,13 @@ Pass = Callable[[ProgramCase], Iterator[ProgramCase]]
 
 
 def _fewer_outputs(case: ProgramCase) -> Iterator[ProgramCase]:
-    """One output alone, then without one of them."""
-    if len(case.outputs) > 1:
-        for output in dict.fromkeys(reversed(case.outputs)):
-            yield replace(case, outputs=(output,))
-        for i in range(len(case.outputs)):
-            yield replace(case, outputs=(*case.outputs[:i], *case.outputs[i + 1 :]))
+    """No output, one output alone, then without one of them."""
+    if case.outputs:
+        yield replace(case, outputs=())
+    for output in dict.fromkeys(reversed(case.outputs)):
+        yield replace(case, outputs=(output,))
+    for i in range(len(case.outputs)):
+        yield replace(case, outputs=(*case.outputs[:i], *case.outputs[i + 1 :]))
 
 
 def _kept(found: ProgramExpectation, wanted: ProgramExpectation) -> bool:

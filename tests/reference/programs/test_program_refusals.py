@@ -43,6 +43,8 @@ TENSORS = (
     View(0, (2, 2), (3, 1)),  # 15: elements 0, 1, 3, 4
     View(0, (1, 2, 3), (6, 3, 1)),  # 16
     View(2, (2, 1), (1, 1)),  # 17: indices of two dimensions
+    View(4, (2, 2), (2, 1)),  # 18: zeros of both signs
+    View(4, (2, 2), (1, 1)),  # 19: overlaps itself
 )
 
 
@@ -108,6 +110,10 @@ REFUSED = {
         step("aten.copy_.default", "2", "0"), "shapes that broadcast to the one written"),
     "expanded-is-written": (
         step("aten.mul_.Tensor", "7", 2), "what is written has each element once"),
+    "product-into-an-expanded-one": (
+        step("aten.mm.out", "15", "15", out="7"), "what is written has each element once"),
+    "joined-into-an-expanded-one": (
+        step("aten.cat.out", ["14"], 0, out="7"), "what is written has each element once"),
     "partial-overlap": (
         step("aten.add_.Tensor", "0", "2"),
         "what is written is a source or shares no memory with it"),
@@ -173,6 +179,9 @@ UNKNOWN = {
     "fill-with-digits": (step("aten.fill_.Scalar", "9", 0.1), "magnitude-bound"),
     "integers-beyond": (step("aten.mul.Tensor", "4", 2**40), "magnitude-bound"),
     "zeros-rectified": (step("aten.relu.default", "8"), "sign-of-zero"),
+    "zeros-multiplied": (step("aten.mm.default", "18", "18"), "sign-of-zero"),
+    "product-into-one-that-overlaps-itself": (
+        step("aten.mm.out", "15", "15", out="19"), "written-view-overlaps-itself"),
     "zeros-compared": (step("aten.maximum.default", "8", "8"), "sign-of-zero"),
     "target": (step("aten.sin.default", "0"), "target-not-modelled"),
     "ir-op": (step("ir.no_such_op.default", "0"), "target-not-modelled"),
