@@ -11,6 +11,7 @@ from ir.capture.graph import CapturedGraph
 from ir.capture.kernels import register_replayable, unregister_replayable
 from ir.capture.ledger import AddressLedger
 from ir.capture.rules import REASONS
+from ir.capture.session import calls_recorded
 
 __all__ = [
     "REASONS",
@@ -21,6 +22,7 @@ __all__ = [
     "CapturedGraph",
     "ReplayError",
     "StaleAddress",
+    "calls_recorded",
     "capture",
     "capture_buckets",
     "register_replayable",

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
+from ir.capture import session
 from ir.capture.errors import CaptureRefused
 from ir.capture.ledger import Entry, extent
 from ir.capture.owners import Place, host_arrays, places
@@ -89,7 +90,14 @@ def record(subject: Subject, *, opaque: bool = False) -> Recording:
     recorder = Recorder(subject.generators, opaque=opaque)
     left: dict[int, bytes] = {}
     try:
-        with torch.inference_mode(False), torch.no_grad(), watched(), recorder:
+        tape = recorder.tape
+        with (
+            session.counting(lambda: len(tape.signatures)),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            watched(),
+            recorder,
+        ):
             outputs = subject.fn(*subject.inputs)
         values = copied(outputs)
         left = {key: digest(t) for key, (t, _) in recorder.saved.items()}

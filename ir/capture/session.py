@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ir.capture.errors import CaptureRefused
 
 _lock = threading.Lock()
 _thread: int | None = None
+_recorded: Callable[[], int] | None = None
 
 
 def refuse_inside(what: str) -> None:
@@ -31,3 +32,24 @@ def capturing() -> Iterator[None]:
     finally:
         _thread = None
         _lock.release()
+
+
+@contextmanager
+def counting(recorded: Callable[[], int]) -> Iterator[None]:
+    """While a function is recorded: how to tell how many calls it has made so far."""
+    global _recorded
+    before, _recorded = _recorded, recorded
+    try:
+        yield
+    finally:
+        _recorded = before
+
+
+def calls_recorded() -> int | None:
+    """How many calls this thread's capture has recorded so far; None where it captures nothing.
+
+    What is called while a graph is captured and records nothing does nothing at replay.
+    """
+    if _thread != threading.get_ident() or _recorded is None:
+        return None
+    return _recorded()

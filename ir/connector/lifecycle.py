@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ir.capture import calls_recorded
 from ir.connector.contract import (
     EMPTY,
     Finished,
@@ -21,7 +22,7 @@ from ir.connector.contract import (
     SchedulerSide,
     WorkerSide,
 )
-from ir.connector.errors import LifecycleError
+from ir.connector.errors import LifecycleError, PolicyError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,11 +119,25 @@ class WorkerStep:
 
     def wait_for_layer_load(self, layer: str) -> None:
         self._hook("wait_for_layer_load", layer, 0)
-        self._connector.wait_for_layer_load(layer)
+        with self._captured("wait_for_layer_load", layer):
+            self._connector.wait_for_layer_load(layer)
 
     def save_kv_layer(self, layer: str, cache: Tensor) -> None:
         self._hook("save_kv_layer", layer, 1)
-        self._connector.save_kv_layer(layer, cache)
+        with self._captured("save_kv_layer", layer):
+            self._connector.save_kv_layer(layer, cache)
+
+    @contextmanager
+    def _captured(self, call: str, layer: str) -> Iterator[None]:
+        """Refuse a hook that is being captured and records nothing: a replay would skip it."""
+        before = calls_recorded()
+        yield
+        if before is not None and calls_recorded() == before:
+            raise PolicyError(
+                f"{call} of layer {layer!r} of {_kind(self._connector)} in a captured graph",
+                "without work on the device",
+                f"copies on fixed addresses, in dummy runs too, or {GraphPolicy.PIECEWISE}",
+            )
 
     def layers_replayed(self) -> None:
         """A graph into which the hooks were captured has run them.
