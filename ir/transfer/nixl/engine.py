@@ -134,6 +134,7 @@ class Engine:
         self._sending.step()
 
     def _peer(self, peers: Mapping[str, Link], name: str) -> Link:
+        self._greet()
         link = peers.get(name)
         if link is None:
             raise PeerError(self.engine_id, name, "unknown", f"one of {sorted(peers)}")
