@@ -110,7 +110,7 @@ def _block(
         width=right - left,
         height=STRIP,
         colour=colour,
-        label=label if colour and right - left >= 7 * len(label) else "",
+        label=label if colour and right - left >= 7 * len(label) + 4 else "",
         title=f"{engine.name} block {number}: tokens {first:,} to "
         f"{first + engine.block_tokens - 1:,}",
         style="" if colour else "frame",

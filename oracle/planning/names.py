@@ -14,10 +14,14 @@ def rank_name(engine: EngineView, rank: Rank) -> str:
 
 
 def rank_names(engine: EngineView, ranks: Sequence[Rank]) -> str:
-    """Ranks by name, runs of whole numbers shortened."""
-    if len(engine.stage_layers) > 1:
-        return ", ".join(rank_name(engine, rank) for rank in ranks)
-    return listed_numbers([number for _, number in ranks])
+    """Ranks by name, runs of three or more shortened, stage by stage where there are several."""
+    of_stage: dict[int, list[int]] = {}
+    for stage, number in ranks:
+        of_stage.setdefault(stage, []).append(number)
+    prefixes = {stage: f"{stage}." if len(engine.stage_layers) > 1 else "" for stage in of_stage}
+    return ", ".join(
+        listed_numbers(numbers, prefix=prefixes[stage]) for stage, numbers in of_stage.items()
+    )
 
 
 def span(first: int, count: int) -> str:
@@ -25,8 +29,8 @@ def span(first: int, count: int) -> str:
     return str(first) if count == 1 else f"{first}-{first + count - 1}"
 
 
-def listed_numbers(numbers: Sequence[int]) -> str:
-    """Numbers in their order, runs of three or more as ``0-3``."""
+def listed_numbers(numbers: Sequence[int], *, prefix: str = "") -> str:
+    """Numbers in their order, each after `prefix`, runs of three or more as ``0-3``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -34,6 +38,9 @@ def listed_numbers(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     shown = [
-        [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(number) for number in run] for run in runs
+        [f"{prefix}{run[0]}-{prefix}{run[-1]}"]
+        if len(run) > 2
+        else [f"{prefix}{number}" for number in run]
+        for run in runs
     ]
     return ", ".join(text for run in shown for text in run)

@@ -20,8 +20,9 @@ from oracle.planning.shapes import (
 )
 from oracle.planning.view import GroupView, Pattern, PlanView, Read
 
-NARROWEST, WIDEST = 5.0, 30.0
-RANK_GAP, PART_GAP = 16.0, 5.0
+NARROWEST, WIDEST = 4.0, 30.0
+MANY = 8
+"""Ranks beyond which the gaps are narrow."""
 
 Slot = tuple[int, int, int]
 """A rank, a part and a slot of it."""
@@ -39,25 +40,32 @@ class Row:
     end: float
 
 
+def _gaps(ranks: int) -> tuple[float, float]:
+    """The gap between two ranks and between two parts of one."""
+    return (16.0, 5.0) if ranks <= MANY else (9.0, 3.0)
+
+
 def _row(ranks: int, slots: tuple[int, ...], cell: float, start: float = LEFT) -> Row:
     xs: dict[Slot, float] = {}
     edges: list[tuple[float, float]] = []
     x = start
+    rank_gap, part_gap = _gaps(ranks)
     for rank in range(ranks):
         left = x
         for part, count in enumerate(slots):
             for slot in range(count):
                 xs[rank, part, slot] = x
                 x += cell
-            x += PART_GAP
-        edges.append((left, x - PART_GAP))
-        x += RANK_GAP - PART_GAP
-    return Row(xs=xs, ranks=tuple(edges), cell=cell, end=x - RANK_GAP)
+            x += part_gap
+        edges.append((left, x - part_gap))
+        x += rank_gap - part_gap
+    return Row(xs=xs, ranks=tuple(edges), cell=cell, end=x - rank_gap)
 
 
 def _cell(ranks: int, slots: tuple[int, ...]) -> float:
     """The width at which a row fills the picture, within what can be seen and read."""
-    gaps = ranks * (len(slots) - 1) * PART_GAP + (ranks - 1) * RANK_GAP
+    rank_gap, part_gap = _gaps(ranks)
+    gaps = ranks * (len(slots) - 1) * part_gap + (ranks - 1) * rank_gap
     return min(WIDEST, max(NARROWEST, (WIDTH - LEFT - gaps) / (ranks * sum(slots))))
 
 
