@@ -18,7 +18,7 @@ from ...chooser import Chooser
 from .builder import Builder
 from .data import draw_storage
 from .families import outputs
-from .memory import Given
+from .memory import Given, draw_donated
 from .moves import clone_of, view_of, write_to
 
 _LEFT_OUT = "left out"
@@ -100,7 +100,10 @@ def _first_call(op: str, chooser: Chooser) -> _Call:
     chosen: dict[str, Plain] = {}
     for name, variants in _VARIANTS[op].items():
         chosen[name] = variants[0] if chooser.chance(0.6) else chooser.choose(variants)
-    return _Call(chosen, form=chooser.choose(_FORMS))
+    call = _Call(chosen, form=chooser.choose(_FORMS))
+    if DECLARATIONS[op].allow_inplace and chooser.chance(0.25):
+        return replace(_owning(call), overload="maybe_inplace")
+    return call
 
 
 def _drawn_factor(op: str, chooser: Chooser) -> str:
@@ -136,7 +139,7 @@ def _owning(call: _Call) -> _Call:
 
 
 def _program(op: str, calls: list[_Call], chooser: Chooser, *, plain: bool) -> ProgramCase:
-    given, named = _memory(op, calls, chooser)
+    given, named = _memory(op, calls, chooser, plain=plain)
     b = Builder(chooser, given.storages, given.tensors, given.inputs, given.donated)
     results: list[int] = []
     for call in calls:
@@ -144,11 +147,24 @@ def _program(op: str, calls: list[_Call], chooser: Chooser, *, plain: bool) -> P
         results += made
         if made and not plain and chooser.chance(0.3):
             _between(b, made[0])
+    if not plain and chooser.chance(0.15):
+        _give_input(b, op, named["plain"])
     wanted = [r for r in results if plain or chooser.chance(0.8)]
     return b.program(wanted if plain and wanted else outputs(b, *wanted))
 
 
-def _memory(op: str, calls: list[_Call], chooser: Chooser) -> tuple[Given, dict[str, int]]:
+def _give_input(b: Builder, op: str, x: int) -> None:
+    """A last call that an input is given to, whether or not the caller donated it."""
+    if op == "rms_norm":
+        b.add("ir.rms_norm.maybe_inplace", Value(x), None, 1e-5)
+    elif op == "fused_add_rms_norm":
+        operands = (Value(x), Value(_another(b, x)), None, 1e-5)
+        b.add("ir.fused_add_rms_norm.maybe_inplace", *operands, results=2)
+
+
+def _memory(
+    op: str, calls: list[_Call], chooser: Chooser, *, plain: bool
+) -> tuple[Given, dict[str, int]]:
     """Inputs for all that the calls name: their positions by name."""
     dtype = chooser.choose(_DTYPES)
     rows, width = chooser.choose((1, 2, 3)), 8 if "and_mul" in op else chooser.choose((4, 8))
@@ -179,6 +195,8 @@ def _memory(op: str, calls: list[_Call], chooser: Chooser) -> tuple[Given, dict[
     tensor("weight32", "float32", View(0, (width,), (1,)))
     tensor("scale", "float32", View(0, (), ()))
     tensor("scale-of-one", "float32", View(0, (1,), (1,)))
+    if not plain:
+        draw_donated(given, chooser, 0.15)
     return given, named
 
 
@@ -217,8 +235,8 @@ def _activation(b: Builder, call: _Call, named: Mapping[str, int], earlier: list
     if choice == "clone":
         made = clone_of(b, x)
         return x if made is None else made
-    if call.overload == "maybe_inplace":
-        # What is given away is a temporary: nobody uses it again.
+    if call.overload == "maybe_inplace" and not (x in earlier and b.chooser.chance(0.5)):
+        # What is given away is a temporary, or what an earlier call returned.
         return _another(b, x)
     return x
 
