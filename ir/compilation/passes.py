@@ -59,9 +59,8 @@ def provider_identities() -> tuple[str, ...] | None:
                     else identity(accepts, fixed=(), depends_on=impl.depends_on)
                 )  # fmt: skip
                 parts.append(f"{name} {impl.provider} {impl.uuid()} {condition}")
-                if not impl.uses.tensors_only(ir_state):
-                    # Lowering may have fixed something of a handle in the graph.
-                    return None
+                # Lowering may fix something of a handle in the graph.
+                parts += impl.uses.handles(ir_state)
             except RegistrationError:
                 return None
     return tuple(parts)

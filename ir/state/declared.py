@@ -7,12 +7,15 @@ states, and nothing for code that computes names, which is caught when such a st
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import fields, is_dataclass
 from types import CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from ir.errors import RegistrationError
 from ir.reach import closure_values, globals_read, installed
+from ir.state.values import tensors_of
 
 if TYPE_CHECKING:
     from ir.state.registry import IrState
@@ -53,6 +56,30 @@ class Uses:
         return all(
             n in registry.types and registry.types[n].tensors is True for n in self.names(registry)
         )
+
+    def handles(self, registry: IrState) -> tuple[str, ...]:
+        """What tells the states apart that hold no tensor, of which a trace may keep something.
+
+        Two frozen dataclasses that show alike are alike; any other handle is only itself, and of
+        this process.
+        """
+        found: list[str] = []
+        for name in self.names(registry):
+            for entry in registry.entries(name):
+                if not tensors_of(entry.value):
+                    found.append(f"{name} {entry.scope!r} {_told(entry.value)}")
+        return tuple(sorted(found))
+
+
+def _told(value: object) -> str:
+    if is_dataclass(value) and value.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        held = [(f.name, getattr(value, f.name)) for f in fields(value)]
+        if all(v is None or isinstance(v, str | int) for _, v in held):
+            return f"{type(value).__qualname__} {held}"
+    return f"{_PROCESS} {id(value)}"
+
+
+_PROCESS = uuid.uuid4().hex
 
 
 def _strings(fn: Callable[..., Any]) -> frozenset[str] | None:

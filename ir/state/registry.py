@@ -264,13 +264,15 @@ class IrState:
     def describe(self) -> Description:
         """What exists, and the bytes it takes on each device."""
         with self._lock:
-            return described(self._entries())
+            return described(self.entries())
 
-    def _entries(self) -> list[Entry]:
+    def entries(self, only: str | None = None) -> list[Entry]:
+        """What exists, of one name or of all, overridden values too."""
         # Copies: other threads create states meanwhile.
         return [
             Entry(name=name, scope=key[1], value=value)
             for name, layers in list(self._layers.items())
+            if only is None or name == only
             for layer in list(layers)
             for key, value in list(layer.values.items())
         ]
@@ -297,7 +299,7 @@ class IrState:
             if graph in self._seals:
                 raise SealedError(f"graph {graph!r} is already sealed; accepted: another name")
             self._seals[graph] = seal_of(
-                graph, {(e.name, e.scope): e.value for e in self._entries()}
+                graph, {(e.name, e.scope): e.value for e in self.entries()}
             )
             self.forget_answers()
 
@@ -352,7 +354,7 @@ class IrState:
                 f"state {slot_of(key)}: two of its tensors share memory; accepted: memory of "
                 "its own for each"
             )
-        for entry in self._entries() if storages else ():
+        for entry in self.entries() if storages else ():
             theirs = {t.untyped_storage().data_ptr() for t in tensors_of(entry.value)}
             if (entry.name, entry.scope) != key and not storages.isdisjoint(theirs):
                 raise StateError(
