@@ -82,8 +82,8 @@ def render(finding: Finding, expected: Expectation | None) -> str:
     _check(finding, expected)
     machinery = [*provider_pieces(finding), _main(finding)]
     pieces = [*_pieces(finding, expected), *machinery]
-    settings = [each for each in (_constants(finding, expected), _user_file(finding)) if each]
-    head = "\n\n".join([_docstring(finding), _imports(finding, pieces), "\n".join(settings)])
+    settings = [each for each in (_constants(finding, expected), user_file(finding)) if each]
+    head = "\n\n".join([docstring(finding), _imports(finding, pieces), "\n".join(settings)])
     return "\n\n\n".join([head, *pieces]) + "\n"
 
 
@@ -139,7 +139,8 @@ def _constants(finding: Finding, expected: Expectation | None) -> str:
     return "\n".join(lines)
 
 
-def _user_file(finding: Finding) -> str:
+def user_file(finding: Finding) -> str:
+    """The user's file as a constant; empty where the finding has none."""
     source = finding.source
     return "" if source is None else f"USER_FILE = {embedded(source.text)}"
 
@@ -148,7 +149,8 @@ def _where(place: Place) -> str:
     return place.name if place.index is None else f"{place.name}{list(place.index)}"
 
 
-def _docstring(finding: Finding) -> str:
+def docstring(finding: Finding) -> str:
+    """What the script shows, where it comes from and how it ends, as its docstring."""
     kinds = JUDGES[finding.judge].kinds
     fault = kinds.get(finding.kind, finding.kind)
     place = " ".join(str(finding.place).split())

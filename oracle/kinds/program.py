@@ -10,11 +10,12 @@ import numpy as np
 from oracle.judges.programs_evidence import ProgramEvidence
 from oracle.observation import Declined, Observation
 from oracle.program_observation import ProgramReturned
+from oracle.program_text import operand_text
 from oracle.programs_script import SCRIPTED, render
 from oracle.simplify.programs import PROGRAM_PASSES
 from reference.declaration import Refusal
 from reference.expectation import Unknown
-from reference.model import Name, ProgramCase, Value
+from reference.model import ProgramCase
 from reference.programs import (
     Asked,
     ExpectedProgram,
@@ -158,23 +159,13 @@ def case_lines(case: ProgramCase) -> list[str]:
     names = [f"x{i}" for i in range(len(case.inputs))]
     for step in case.steps:
         made = [f"v{len(names) + k}" for k in range(step.results)]
-        given = [_operand(o, names) for o in step.operands]
-        given += [f"{key}={_operand(o, names)}" for key, o in step.keywords]
+        given = [operand_text(o, names) for o in step.operands]
+        given += [f"{key}={operand_text(o, names)}" for key, o in step.keywords]
         left = f"{', '.join(made)} = " if made else ""
         lines.append(f"{left}{step.target}({', '.join(given)})")
         names += made
     lines.append(f"return {', '.join(names[n] for n in case.outputs) or 'nothing'}")
     return lines
-
-
-def _operand(operand: object, names: list[str]) -> str:
-    if isinstance(operand, Value):
-        return names[operand.number]
-    if isinstance(operand, Name):
-        return operand.name
-    if isinstance(operand, tuple):
-        return f"[{', '.join(_operand(o, names) for o in operand)}]"
-    return repr(operand)
 
 
 PROGRAM = CaseKind(

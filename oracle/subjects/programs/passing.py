@@ -41,7 +41,7 @@ def _clones(
 ) -> CloneFacts:
     clones = clones_of(case, run_steps(case, build(case).inputs))
     if not clones:
-        return CloneFacts(clones=(), removed=(), removable=0)
+        return CloneFacts(clones=(), removed=(), removable=None)
     tellers = Tellers(case)
     removed = tuple(n for n in clones if n in gone)
     return CloneFacts(
