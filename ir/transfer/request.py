@@ -91,7 +91,7 @@ def _check_range(
             request.consumer_request,
             what,
             f"{int(blocks.min())} to {int(blocks.max())}",
-            f"0 to {engine.num_blocks - 1}",
+            f"0 to {engine.num_blocks - 1}, of {engine.num_blocks} blocks on a rank",
         )
 
 

@@ -84,7 +84,5 @@ def find_model(name: str) -> ModelGeometry:
 
 def even_stages(layers: int, stages: int) -> tuple[int, ...]:
     """The layers of each pipeline stage: as even as can be, the first stages with one more."""
-    if stages > layers:
-        raise UsageError(f"pp {stages} for {layers} layers; accepted: 1 to {layers}")
     share, more = divmod(layers, stages)
     return tuple(share + (stage < more) for stage in range(stages))

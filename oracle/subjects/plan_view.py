@@ -151,15 +151,21 @@ def _engine(options: EngineOptions, model: ModelGeometry, prompt_tokens: int) ->
         kernel_tokens=kernel,
         layout=Layout(options.layout),
         placement=Placement.BLOCKS_FIRST if together else Placement.APART,
-        stage_layers=_cached_stages(model, cache, options.pp),
+        stage_layers=_cached_stages(model, cache, options),
         shares_tensors=shares,
     )
 
 
-def _cached_stages(model: ModelGeometry, cache: ModelCache, stages: int) -> tuple[int, ...]:
+def _cached_stages(
+    model: ModelGeometry, cache: ModelCache, options: EngineOptions
+) -> tuple[int, ...]:
     """All the model's layers in even stages, less those after the last that caches something."""
-    *others, last = even_stages(model.num_layers, stages)
-    return (*others, last - (model.num_layers - cache.num_layers))
+    idle = model.num_layers - cache.num_layers
+    most = model.num_layers // (idle + 1)
+    if options.pp > most:
+        raise UsageError(f"{options.name} pp {options.pp}; accepted: 1 to {most} for {model.name}")
+    *others, last = even_stages(model.num_layers, options.pp)
+    return (*others, last - idle)
 
 
 def _block_lists(

@@ -35,6 +35,11 @@ def test_a_plan_is_printed_drawn_and_written(monkeypatch, capsys, tmp_path):
     assert sum(s["bytes"] for s in written["ranks"][0]["sources"]) == 55_373_824
 
 
+def test_a_plan_is_printed_alone(monkeypatch, capsys):
+    assert _main(monkeypatch, "--model", "deepseek-v3", *PAIR) == 0
+    assert "nothing is read from prefill 1-3: copies\n" in capsys.readouterr().out
+
+
 def test_the_command_in_the_readme_runs(monkeypatch, capsys, tmp_path):
     lines = (ROOT / "README.md").read_text("utf-8").splitlines()
     (line,) = [line for line in lines if line.startswith(".venv/bin/irverify plan ")]
@@ -58,7 +63,15 @@ def test_the_command_in_the_readme_runs(monkeypatch, capsys, tmp_path):
             ("--model", "llama-3.1-8b", *PAIR, "--decode-layout", "HDN"),
             "irverify: decode layout 'HDN'; accepted: HND or NHD (see irverify --help)\n",
         ),
-        (("--model", "llama-3.1-8b", *PAIR, "--decode-pp", "33"), "irverify: pp 33 for 32 layers"),
+        (
+            ("--model", "llama-3.1-8b", *PAIR, "--decode-pp", "33"),
+            "irverify: decode pp 33; accepted: 1 to 32 for ",
+        ),
+        # Its last layer caches nothing: a stage of its own would be empty.
+        (
+            ("--model", "nemotron", *PAIR, "--prefill-pp", "27"),
+            "irverify: prefill pp 27; accepted: 1 to 26 ",
+        ),
         (("--model", "llama-3.1-8b", *PAIR, "--html", "/nonexistent/x"), "irverify: [Errno 2] "),
         (PAIR, "irverify: Missing option '--model'"),
     ],
