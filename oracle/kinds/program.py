@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from oracle.program_text import operand_text
 from oracle.programs_script import SCRIPTED, render
 from oracle.simplify.programs import PROGRAM_PASSES
 from reference.declaration import Refusal
+from reference.dtypes import numpy_dtype
 from reference.expectation import Unknown
 from reference.model import ProgramCase
 from reference.programs import (
@@ -54,7 +56,7 @@ def _evidence(
     calls = expectation.calls if isinstance(expectation, ExpectedProgram) else ()
     found = expectation
     if calls and isinstance(observation, ProgramReturned):
-        found = expect_program(case, observed=_observed(case, observation), asked=_asked(terms))
+        found = _expected(case, _observed(case, observation), _asked(terms))
         if isinstance(found, ExpectedProgram):
             calls = found.calls
     return ProgramEvidence(
@@ -67,15 +69,36 @@ def _evidence(
     )
 
 
-def _observed(case: ProgramCase, returned: ProgramReturned) -> dict[int, list[np.ndarray]]:
+Bits = tuple[str, tuple[int, ...], bytes]
+"""An array that can be compared: its NumPy dtype by name, its shape, its bytes."""
+
+
+def _observed(
+    case: ProgramCase, returned: ProgramReturned
+) -> tuple[tuple[int, tuple[Bits, ...]], ...]:
     """What each op of the IR returned, by the number of its step."""
-    found: dict[int, list[np.ndarray]] = {}
+    found: list[tuple[int, tuple[Bits, ...]]] = []
     for number, step in enumerate(case.steps):
+        if not step.target.startswith("ir."):
+            continue
         first = case.first_result(number)
         seen = [returned.seen.get(first + k) for k in range(step.results)]
-        if step.target.startswith("ir.") and all(s is not None for s in seen):
-            found[number] = [s.values for s in seen if s is not None]
-    return found
+        bits = tuple((s.dtype, s.shape, s.values.tobytes()) for s in seen if s is not None)
+        if len(bits) == step.results:
+            found.append((number, bits))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _expected(
+    case: ProgramCase, observed: tuple[tuple[int, tuple[Bits, ...]], ...], asked: Asked
+) -> ProgramExpectation:
+    """What follows from these values. Most routes see the same ones."""
+    arrays = {
+        step: [np.frombuffer(raw, numpy_dtype(dtype)).reshape(shape) for dtype, shape, raw in bits]
+        for step, bits in observed
+    }
+    return expect_program(case, observed=arrays, asked=asked)
 
 
 def _telling(evidence: ProgramEvidence) -> bool:

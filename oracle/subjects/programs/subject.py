@@ -70,7 +70,8 @@ class Programs:
             return _raised(error)
 
     def _driven(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
-        eager = _eager(case)
+        eager = self._cold.get("eager") or _eager(case)
+        self._cold["eager"] = eager
         if route == "unwrapped":
             return replace(_eager(case, find=unwrapped), eager=eager.outputs)
         if route == "fx-perturbed":
