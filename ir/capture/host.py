@@ -93,7 +93,6 @@ def record(subject: Subject, *, opaque: bool = False) -> Recording:
         tape = recorder.tape
         with (
             session.counting(lambda: len(tape.signatures)),
-            torch.inference_mode(False),
             torch.no_grad(),
             watched(),
             recorder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -46,6 +47,12 @@ def _ir_call(func: torch._ops.OpOverload) -> _IrCall | None:
     if func._overloadname == "scoped" and op.scoped is not None:
         return _IrCall(op, False, op.scoped._run)
     return _IrCall(op, False, op._inner_call)
+
+
+@functools.cache
+def _is_composite(func: torch._ops.OpOverload) -> bool:
+    key = torch._C.DispatchKey.CompositeImplicitAutograd
+    return func.namespace == "aten" and func.has_kernel_for_dispatch_key(key)
 
 
 class Recorder(TorchDispatchMode):
@@ -105,6 +112,12 @@ class Recorder(TorchDispatchMode):
         call = _ir_call(func)
         if call is not None:
             return self._ir(func, call, args, kwargs)
+        if _is_composite(func):
+            # Inference mode leaves these whole, with syncs and random numbers hidden in them.
+            with torch._C._EnableTorchFunction(), self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
         kernel: Callable[..., object] = func
         if func.namespace not in _OWN_NAMESPACES:
             found = replayable(func)

@@ -310,3 +310,31 @@ def test_state_of_the_registry_is_captured_owned_and_sealed():
             graph.replay()
     finally:
         ir_state.unregister_type("test_capture_calls")
+
+
+def test_inference_mode_is_captured_as_it_is(decoder, step_inputs):
+    with torch.inference_mode():
+        eager, captured = decoder(torch.float32), decoder(torch.float32)
+        graph = capture(captured, *step_inputs(0, 3, torch.float32))
+    for step in range(3):
+        inputs = step_inputs(step, 3, torch.float32)
+        with torch.inference_mode():
+            expected = eager(*inputs)
+        assert equal(graph.replay(*inputs), expected)
+        assert same_state(eager, captured)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (lambda x: torch.argwhere(x), "data-dependent-shape"),
+        (lambda x: x.sum().item() * x, "host-sync"),
+        (lambda x: torch.dropout(x, 0.5, True), "unregistered-generator"),
+        (lambda x: torch.ops.aten.item(x[0]) * x, "host-sync"),
+    ],
+    ids=["argwhere", "item", "dropout", "composite-item"],
+)
+def test_inference_mode_hides_nothing(body, reason: str):
+    with torch.inference_mode(), pytest.raises(CaptureRefused) as refused:
+        capture(body, torch.ones(3))
+    assert refused.value.reason == reason
