@@ -16,7 +16,7 @@ from .link import Link, link_to_consumer, link_to_producer
 from .notice import Notice
 from .notice import decode as decode_notice
 from .outcome import Sent, Status
-from .rank_agent import RankAgent
+from .rank_agent import RankAgent, Vetting
 from .receiving import Receiving
 from .sending import Sending
 from .side_channel import Arrived, Gone, SideChannel
@@ -52,6 +52,7 @@ class Engine:
         bases: Mapping[Worker, tuple[int, ...]],
         life: str,
         channel: SideChannel,
+        vetting: Vetting,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agents = agents
@@ -74,6 +75,7 @@ class Engine:
         self._consumers: dict[str, Link] = {}
         self._refused: dict[int, TransferError] = {}
         self._strays = 0
+        self._vetting = vetting
 
     @property
     def engine_id(self) -> str:
@@ -162,7 +164,7 @@ class Engine:
         theirs = decode(event.payload, engine=self.engine_id)
         name = theirs.geometry.engine_id
         if not event.called:
-            link = link_to_consumer(self.greeting, theirs, event.line)
+            link = link_to_consumer(self.greeting, theirs, event.line, vetting=self._vetting)
             before = self._consumers.get(name)
             if before is not None and before.greeting.life == theirs.life:
                 # The same process on a new line: its requests and our lists stay.
@@ -181,7 +183,9 @@ class Engine:
                 )
             before.disconnect()
             del self._producers[name]
-        self._producers[name] = link_to_producer(self.greeting, theirs, event.line, self._agents)
+        self._producers[name] = link_to_producer(
+            self.greeting, theirs, event.line, agents=self._agents, vetting=self._vetting
+        )
 
     def _lost(self, line: int) -> None:
         for link in (*self._producers.values(), *self._consumers.values()):

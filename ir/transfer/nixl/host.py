@@ -13,7 +13,7 @@ from types import MappingProxyType
 from ..geometry import EngineGeometry
 from .engine import Engine, Snapshot
 from .greeting import Endpoint, Greeting, encode
-from .rank_agent import RankAgent
+from .rank_agent import RankAgent, Vetting
 from .side_channel import SideChannel
 from .slab import Slab, offsets_of
 
@@ -30,6 +30,7 @@ class Host:
         self._slab = slab
         self._agents: list[RankAgent] = []
         self._channel = SideChannel()
+        self._vetting = Vetting(f"{name}/vetting")
         self.engine: Engine | None = None
 
     def configure(self, geometry: EngineGeometry, corrupt: str = "") -> int:
@@ -51,7 +52,12 @@ class Host:
             sizes = [n * geometry.num_blocks for n in geometry.page_strides(worker.stage)]
             agent.register(list(zip(bases[worker], sizes, strict=True)))
         self.engine = Engine(
-            geometry, agents=agents, bases=bases, life=uuid.uuid4().hex, channel=self._channel
+            geometry,
+            agents=agents,
+            bases=bases,
+            life=uuid.uuid4().hex,
+            channel=self._channel,
+            vetting=self._vetting,
         )
         self._channel.greeting = garbled(self.engine.greeting, corrupt)
         return self._channel.port

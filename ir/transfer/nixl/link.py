@@ -10,7 +10,7 @@ from ..geometry import Worker
 from ..plan import EngineTransferPlan, plan_transfer
 from .errors import HandshakeError
 from .greeting import Greeting
-from .rank_agent import Lists, RankAgent
+from .rank_agent import Lists, RankAgent, Vetting
 
 
 @dataclass(eq=False, slots=True)
@@ -23,9 +23,11 @@ class Link:
     greeting: Greeting
     line: int
     plans: Mapping[Worker, EngineTransferPlan]
+    vetting: Vetting
     lists: dict[tuple[Worker, Worker], Lists] = field(default_factory=dict)
     gone_at: float | None = None
     added: list[tuple[RankAgent, str]] = field(default_factory=list)
+    vetted: set[Worker] = field(default_factory=set)
 
     @property
     def engine_id(self) -> str:
@@ -41,6 +43,9 @@ class Link:
             raise HandshakeError(
                 agent.name, repr(self.engine_id), f"agent {endpoint.agent!r}", "a name of its own"
             )
+        if worker not in self.vetted:
+            self.vetting.check(endpoint.agent, endpoint.metadata)
+            self.vetted.add(worker)
         agent.add_peer(endpoint.agent, endpoint.metadata)
         self.added.append((agent, endpoint.agent))
 
@@ -72,10 +77,15 @@ def plans_between(producer: Greeting, consumer: Greeting) -> dict[Worker, Engine
 
 
 def link_to_producer(
-    mine: Greeting, theirs: Greeting, line: int, agents: Mapping[Worker, RankAgent]
+    mine: Greeting,
+    theirs: Greeting,
+    line: int,
+    *,
+    agents: Mapping[Worker, RankAgent],
+    vetting: Vetting,
 ) -> Link:
     """Meet a producer: plan, connect each of our ranks to those it faces, and prepare all lists."""
-    link = Link(theirs, line, plans_between(theirs, mine))
+    link = Link(theirs, line, plans_between(theirs, mine), vetting)
     try:
         for worker, plan in link.plans.items():
             for source in plan.facing:
@@ -92,10 +102,10 @@ def link_to_producer(
     return link
 
 
-def link_to_consumer(mine: Greeting, theirs: Greeting, line: int) -> Link:
+def link_to_consumer(mine: Greeting, theirs: Greeting, line: int, *, vetting: Vetting) -> Link:
     """Meet a consumer. It reads by itself; only a push makes connections towards it."""
     check_engines(mine.geometry, theirs.geometry)
-    return Link(theirs, line, {})
+    return Link(theirs, line, {}, vetting)
 
 
 def prepare_push(link: Link, mine: Greeting, agents: Mapping[Worker, RankAgent]) -> None:

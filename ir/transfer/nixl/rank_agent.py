@@ -28,6 +28,44 @@ class Lists:
     remote: Handle
 
 
+class Vetting:
+    """Tries metadata out on an agent that nothing depends on.
+
+    Metadata that breaks off behind its connection leaves NIXL 1.5.1 unable to ever load that name
+    again, also when good metadata comes, and whatever is removed in between.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._agent: Agent | None = None
+
+    def check(self, name: str, metadata: bytes) -> None:
+        """Raise `HandshakeError` unless these bytes are metadata of the agent `name`."""
+        if self._agent is None:
+            self._agent = open_agent(self._name)
+        try:
+            _load(self._agent, self._name, name, metadata)
+            self._agent.remove_remote_agent(name)
+        except HandshakeError:
+            self._agent = None
+            raise
+
+
+def _load(agent: Agent, own: str, name: str, metadata: bytes) -> str:
+    try:
+        got = agent.add_remote_agent(metadata)
+    except Exception as error:  # the binding's errors have no base of their own
+        raise HandshakeError(
+            own, f"agent {name!r}", repr(error), "metadata that NIXL can load"
+        ) from error
+    loaded = got.decode("utf-8", "replace") if isinstance(got, bytes) else got
+    if loaded != name:
+        raise HandshakeError(
+            own, f"agent {name!r}", f"metadata of agent {loaded!r}", "its own metadata"
+        )
+    return loaded
+
+
 class RankAgent:
     """Not thread-safe, and polled by its owner. Errors of NIXL become `PeerError`."""
 
@@ -57,20 +95,8 @@ class RankAgent:
         return self._agent.get_agent_metadata()
 
     def add_peer(self, name: str, metadata: bytes) -> None:
-        """Take a peer's metadata. Raises `HandshakeError` if it is not metadata of that agent."""
-        try:
-            got = self._agent.add_remote_agent(metadata)
-        except Exception as error:  # the binding's errors have no base of their own
-            raise HandshakeError(
-                self.name, f"agent {name!r}", repr(error), "metadata that NIXL can load"
-            ) from error
-        loaded = got.decode("utf-8", "replace") if isinstance(got, bytes) else got
-        self._peers.add(loaded)
-        if loaded != name:
-            self.remove_peer(loaded)
-            raise HandshakeError(
-                self.name, f"agent {name!r}", f"metadata of agent {loaded!r}", "its own metadata"
-            )
+        """Take a peer's metadata, which must have been vetted. Raises `HandshakeError`."""
+        self._peers.add(_load(self._agent, self.name, name, metadata))
 
     def knows(self, name: str) -> bool:
         return name in self._peers

@@ -9,9 +9,9 @@ import pytest
 
 import reference.transfer as rt
 
-pytest.importorskip("nixl_cu12", reason="the nixl extra is not installed")
-
-from ir.transfer.nixl import Cluster, Fault, Outcome, Status  # noqa: E402
+from ir.transfer.nixl import Cluster, Fault, Outcome, Status
+from ir.transfer.nixl.binding import installed
+from ir.transfer.nixl.errors import NixlMissingError
 
 SENTINEL = 0x5C
 TLS = {"default": None, "tcp": "tcp,self"}
@@ -109,8 +109,17 @@ def _of_bystander(transfers, scenario, outcome: Outcome) -> list[str]:
     return memory_faults(transfers, scenario, outcome.bystander_memory)
 
 
+@pytest.fixture(scope="session")
+def nixl() -> str:
+    """NIXL's module; tests that move data ask for it."""
+    try:
+        return installed()
+    except NixlMissingError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture(scope="module", params=TLS)
-def cluster(request) -> Iterator[Cluster]:
+def cluster(request, nixl: str) -> Iterator[Cluster]:
     """Engine processes that the tests of a module share, once per choice of UCX's transports."""
     with Cluster(tls=TLS[request.param]) as engines:
         yield engines

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ir.transfer.nixl import Fault, Outcome, Status
+from ir.transfer.nixl import Fault
 
 CASES = 24
 
