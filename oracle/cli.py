@@ -152,10 +152,10 @@ def plan(
         ),
     ] = "",
     prefill_block_tokens: Annotated[
-        int, typer.Option(help="Tokens of a block; 0: what a state needs.", metavar="N")
+        int, typer.Option(help="Tokens of a block; 0: a kernel block, or a state.", metavar="N")
     ] = 0,
     decode_block_tokens: Annotated[
-        int, typer.Option(help="Tokens of a block; 0: what a state needs.", metavar="N")
+        int, typer.Option(help="Tokens of a block; 0: a kernel block, or a state.", metavar="N")
     ] = 0,
     prefill_kernel_tokens: Annotated[
         int, typer.Option(help="Tokens of a kernel block.", metavar="N")
