@@ -8,6 +8,7 @@ from torch import Tensor
 from ir.errors import InputError
 from ir.op import register_op
 from ir.ops.kv_cache import KV_CACHE, check_cached, check_index
+from ir.ops.validation import differ
 from ir.state import IrContext, ir_state
 
 WORKSPACE = "attention_workspace"
@@ -95,6 +96,10 @@ def _check_paged_decode_attention(
         raise InputError(op, "heads of query", heads, f"a multiple of the cache's {kv_heads}")
     check_index(op, "block_tables", block_tables, 2, query)
     check_index(op, "seq_lens", seq_lens, 1, query)
+    for name, t in (("block_tables", block_tables), ("seq_lens", seq_lens)):
+        if differ(t.shape[0], query.shape[0]):
+            accepted = f"as many sequences as query, {query.shape[0]}"
+            raise InputError(op, f"{name}.shape", tuple(t.shape), accepted)
     if block_tables.shape[1] < 1:
         raise InputError(op, "block_tables.shape", tuple(block_tables.shape), "one block or more")
     if not 0.0 < scale < float("inf"):

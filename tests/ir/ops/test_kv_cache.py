@@ -97,8 +97,8 @@ def test_a_compiled_write_is_in_place_without_a_copy_of_the_cache(run: str):
 def test_what_is_refused(key, value, slots, message: str):
     with pytest.raises(InputError, match=message):
         ops.reshape_and_cache(torch.zeros(key), torch.zeros(value), slots)
+    half = torch.zeros(2, 2, 5, dtype=torch.float16)
     with pytest.raises(InputError, match=r"dtype is torch.float16; accepted: torch.float32"):
-        half = torch.zeros(2, 2, 5, dtype=torch.float16)
         ops.reshape_and_cache(half, half, torch.zeros(2, dtype=torch.int64))
 
 
