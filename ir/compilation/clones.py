@@ -8,6 +8,7 @@ Whatever is not known, metadata included, keeps the clone.
 
 from __future__ import annotations
 
+import operator
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import replace
@@ -212,7 +213,8 @@ class _Elimination:
         if group.members:
             # Views of the clone lie in its storage: either they move, or the original does.
             alone = not target.members and not target.is_input and pair.own is target
-            if alone and shift == 0:
+            # One of several results has its value in what made it, too: that one stays.
+            if alone and shift == 0 and original.target is not operator.getitem:
                 original.meta["val"] = clone.meta["val"]
             else:
                 self.moved[pair.mine] = clone.meta["val"].untyped_storage()._cdata

@@ -530,6 +530,24 @@ def random_program(seed: int) -> Callable[..., Any]:
     return f
 
 
+def clone_of_one_of_two_results(x: Tensor) -> Any:
+    _, high = torch.aminmax(x, dim=0, keepdim=True)
+    c = high.clone()
+    return c[:, :2], torch.minimum(high, c)
+
+
+def test_one_of_several_results_keeps_the_storage_that_its_maker_names(traced, run) -> None:
+    graph = traced(clone_of_one_of_two_results, x_of())
+    check(lambda *_: graph, run, clone_of_one_of_two_results, x_of())
+    taken = [n for n in graph.graph.nodes if n.op == "call_function" and "getitem" in n.name]
+    assert taken
+    assert not graph.graph.find_nodes(op="call_function", target=aten.clone.default)
+    for node in taken:
+        made = node.args[0].meta["val"][node.args[1]]
+        storages = {t.untyped_storage()._cdata for t in (made, node.meta["val"])}
+        assert len(storages) == 1, node.name
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_random_programs_cannot_tell(traced, block: int):
     removed = 0
