@@ -111,7 +111,8 @@ class FunctionWatch(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         found = _BY_NAME.get(name)
         if found is not None and not (name in _TAKES_ADDRESSES and _called_from_allowed(2)):
-            raise CaptureRefused(found[0], shown, found[1])
+            # Packets of ops show the name of what wraps them.
+            raise CaptureRefused(found[0], shown if shown.endswith(name) else name, found[1])
         return func(*args, **(kwargs or {}))
 
 

@@ -55,8 +55,10 @@ class DecoderLayer(nn.Module):
         at, real = slot.clamp(min=0), (slot >= 0)[:, None, None]
         for cache, new in ((self.kv[0], k), (self.kv[1], v)):
             cache.index_put_((at,), torch.where(real, new, cache[at]))
-        slots = (table[:, :, None] * self.block + torch.arange(self.block)).flatten(1)
-        seen = torch.arange(slots.shape[1])[None] <= position[:, None]
+        slots = (
+            table[:, :, None] * self.block + torch.arange(self.block, device=x.device)
+        ).flatten(1)
+        seen = torch.arange(slots.shape[1], device=x.device)[None] <= position[:, None]
         keys, values = (self.kv[i][slots].transpose(1, 2) for i in (0, 1))
         a = nn.functional.scaled_dot_product_attention(
             q[:, :, None], keys, values, attn_mask=seen[:, None, None]

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-import torch.utils.dlpack as dlpack
 from torch import Tensor
 
 from ir.capture import REASONS, CaptureRefused, capture
@@ -63,7 +62,7 @@ case("asarray", "host-sync")(lambda o, x: x * float(np.asarray(x)[0]))
 case("repr", "host-sync")(lambda o, x: (repr(x), x)[1] + 1)
 case("format", "host-sync")(lambda o, x: (f"{x[0]:.1f}", x)[1] + 1)
 case("from-dlpack", "host-sync")(lambda o, x: torch.from_dlpack(x) + 1)
-case("to-dlpack", "host-sync")(lambda o, x: (dlpack.to_dlpack(x), x)[1] + 1)
+case("to-dlpack", "host-sync")(lambda o, x: (torch.to_dlpack(x), x)[1] + 1)
 case("data-ptr", "host-sync")(lambda o, x: x + x.data_ptr())
 case("storage-data-ptr", "host-sync")(lambda o, x: x + o.storage.data_ptr())
 case("untyped-storage", "host-sync")(lambda o, x: x + bytes(x.untyped_storage())[0])

@@ -327,12 +327,13 @@ def test_inference_mode_is_captured_as_it_is(decoder, step_inputs):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
+        (lambda x: torch.tensor_split(x, torch.ones(1, dtype=torch.int64)), "host-sync"),
         (lambda x: torch.argwhere(x), "data-dependent-shape"),
         (lambda x: x.sum().item() * x, "host-sync"),
         (lambda x: torch.dropout(x, 0.5, True), "unregistered-generator"),
         (lambda x: torch.ops.aten.item(x[0]) * x, "host-sync"),
     ],
-    ids=["argwhere", "item", "dropout", "composite-item"],
+    ids=["tensor-split", "argwhere", "item", "dropout", "composite-item"],
 )
 def test_inference_mode_hides_nothing(body, reason: str):
     with torch.inference_mode(), pytest.raises(CaptureRefused) as refused:
