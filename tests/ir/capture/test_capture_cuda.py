@@ -9,7 +9,8 @@ from ir.capture import CaptureRefused, StaleAddress, capture, capture_buckets
 pytestmark = pytest.mark.gpu
 
 
-def on_gpu(layer: torch.nn.Module) -> torch.nn.Module:
+def on_gpu(layer):
+    """A decoder layer of the fixture, with the counter that is no buffer."""
     moved = layer.cuda()
     moved.steps = moved.steps.cuda()
     return moved
@@ -99,7 +100,7 @@ def test_memory_that_an_owner_gave_up_stops_the_replay():
     layer = torch.nn.Linear(4, 4, device="cuda")
     graph = capture(layer, torch.ones(2, 4, device="cuda"))
     layer.weight = torch.nn.Parameter(torch.randn(4, 4, device="cuda"))
-    with pytest.raises(StaleAddress, match="linear.weight"):
+    with pytest.raises(StaleAddress, match=r"linear\.weight"):
         graph.replay()
 
 
