@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 
-from reference.model import CaseFormatError, OpCase, case_from_json
+from reference.model import CaseFormatError, OpCase, ProgramCase, case_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +14,11 @@ class CorpusCase:
     """A kept case; ``name`` is its file's name without the ending."""
 
     name: str
-    case: OpCase
+    case: OpCase | ProgramCase
 
 
 def corpus_cases(op: str | None = None) -> tuple[CorpusCase, ...]:
-    """The kept cases (of ``op``, or all), by name.
+    """The kept cases (of ``op``, which is ``program`` for programs, or all), by name.
 
     Raises ``CaseFormatError`` with the file's name where one cannot be read.
     """

@@ -9,7 +9,8 @@ import fuzz.corpus
 from fuzz.corpus import corpus_cases
 from reference.declaration import Binding
 from reference.legal import DECLARATIONS
-from reference.model import CaseFormatError, case_to_json, digest
+from reference.model import CaseFormatError, ProgramCase, case_to_json, digest
+from reference.programs import ExpectedProgram, expect_program
 
 FOLDER = Path(fuzz.corpus.__file__).parent
 
@@ -17,11 +18,14 @@ FOLDER = Path(fuzz.corpus.__file__).parent
 def test_every_kept_case_is_legal_and_distinct():
     cases = corpus_cases()
     for entry in cases:
-        assert isinstance(DECLARATIONS[entry.case.op].bind(entry.case), Binding), entry.name
+        if isinstance(entry.case, ProgramCase):
+            assert isinstance(expect_program(entry.case), ExpectedProgram), entry.name
+        else:
+            assert isinstance(DECLARATIONS[entry.case.op].bind(entry.case), Binding), entry.name
     assert len({digest(entry.case) for entry in cases}) == len(cases)
 
 
-@pytest.mark.parametrize("op", sorted(DECLARATIONS))
+@pytest.mark.parametrize("op", [*sorted(DECLARATIONS), "program"])
 def test_every_op_has_a_kept_case_and_is_found_by_name(op: str):
     found = corpus_cases(op)
     assert found
