@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from oracle.observation import Raised
 from oracle.proofs.polynomial import Poly
 from oracle.transfer_observation import Rank
 
@@ -38,14 +39,17 @@ class ChannelFormulas:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PathFormulas:
-    """The plans of all consumer ranks where the symbols `zero` are 0 and all others are free.
+    """The plans of all consumer ranks where the symbols `zero` are 0 and `conditions` at least 0.
 
+    `refused` is what the planner raised there; then there are no channels.
     Pages of tensors are `strides` bytes long, by side ("P" or "D") and stage.
     """
 
     zero: frozenset[str]
     channels: Mapping[Rank, tuple[ChannelFormulas, ...]]
     strides: Mapping[tuple[str, int], tuple[Poly, ...]]
+    conditions: tuple[Poly, ...] = ()
+    refused: Raised | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)

@@ -264,12 +264,15 @@ def proof_case(index: int) -> TransferCase:
 
     Sizes other than heads, ranks and tokens per block are symbols in a proof.
     """
-    step = next(
-        n for n in range(len(admitted()) * 5 // 8, len(admitted())) if gcd(n, len(admitted())) == 1
-    )
-    at = index * step % len(admitted())
-    case = attention_case(admitted()[at], LAYOUTS[at % len(LAYOUTS)], 1 + at // len(LAYOUTS) % 2)
-    groups = case.model.groups[:1]
+    total = len(admitted())
+    step = next(n for n in range(total * 5 // 8, total) if gcd(n, total) == 1)
+    at = index * step % total
+    layouts, ratio = LAYOUTS[at % len(LAYOUTS)], 1 + at // len(LAYOUTS) % 2
+    return single(attention_case(admitted()[at], layouts, ratio))
+
+
+def single(case: TransferCase) -> TransferCase:
+    """A case of the lattice with its first group alone."""
     requests = tuple(
         replace(
             request,
@@ -280,7 +283,7 @@ def proof_case(index: int) -> TransferCase:
     )
     return replace(
         case,
-        model=replace(case.model, groups=groups),
+        model=replace(case.model, groups=case.model.groups[:1]),
         requests=requests,
         producer=replace(case.producer, stage_layers=(1,)),
         consumer=replace(case.consumer, stage_layers=(1,)),

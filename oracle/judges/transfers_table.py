@@ -84,6 +84,7 @@ TRANSFER_JUDGES = (
             "wraps": "a row ends above 2^64",
             "page-size": "pages have another length than they must have",
             "page-overflows": "a byte lies beyond its page",
+            "refused-legal": "the planner refuses engines at sizes at which they are legal",
             "unknown": "z3 does not know: undecided",
             "timeout": "z3 did not answer in time: undecided",
         },

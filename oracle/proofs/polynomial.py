@@ -13,6 +13,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+MOST_PATHS = 64
 Monomial = tuple[str, ...]
 """The symbols of a product, sorted; () is the constant."""
 
@@ -27,7 +28,7 @@ class Path:
 
     `assumed` are polynomials known to be at least 0, each under a symbol that it alone has.
     `decisions` are the answers to give at forks, and those given; `zero` are symbols that a
-    decision made 0.
+    decision made 0, `conditions` polynomials that it made at least 0.
     """
 
     least: Mapping[str, int]
@@ -35,6 +36,7 @@ class Path:
     decisions: list[bool] = field(default_factory=list)
     taken: int = 0
     zero: set[str] = field(default_factory=set)
+    conditions: list[Poly] = field(default_factory=list)
     known: dict[object, bool] = field(default_factory=dict)
 
     def fork(self, key: object) -> bool:
@@ -63,7 +65,9 @@ def following(path: Path) -> Iterator[Path]:
 def paths_through(make: Callable[[], Path], run: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
     """`run` on every path through it. `make` gives a fresh path with its symbols' bounds."""
     waiting: list[list[bool]] = [[]]
-    while waiting:
+    for _ in range(MOST_PATHS):
+        if not waiting:
+            return
         path = make()
         path.decisions = waiting.pop()
         given = len(path.decisions)
@@ -73,6 +77,8 @@ def paths_through(make: Callable[[], Path], run: Callable[[Path], T]) -> Iterato
             # Each answer that was made up here has its opposite, which is another path.
             waiting.append([*path.decisions[:at], not path.decisions[at]])
         yield path, result
+    if waiting:
+        raise UndecidableError(f"more than {MOST_PATHS} paths; accepted: fewer")
 
 
 class Poly:
@@ -242,6 +248,8 @@ def _remainders(value: Poly, path: Path) -> Iterator[Poly]:
     for symbol in {s for m in value.terms for s in m}:
         if symbol in path.assumed:
             yield value - path.assumed[symbol].bound()
+    for condition in path.conditions:
+        yield value - condition.bound()
 
 
 def _is_positive(value: Poly | int) -> bool:
@@ -256,7 +264,12 @@ def _is_positive(value: Poly | int) -> bool:
     if at_least:
         # All that is left to ask is whether it is 0.
         return not _is_zero(value)
-    raise UndecidableError(f"{value.bound()} > 0; accepted: one sign for all symbols")
+    path, here = _current[-1], value.bound()
+    answer = path.fork(("positive", frozenset(here.terms.items())))
+    condition = here - 1 if answer else -here
+    if not any(condition.terms == known.terms for known in path.conditions):
+        path.conditions.append(condition)
+    return answer
 
 
 def _is_zero(value: Poly) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oracle.proof_observation import Proof
-from oracle.proofs.claims import Claim, problems
+from oracle.proof_observation import PathFormulas, Proof
+from oracle.proofs.claims import Claim, Problem, problems
 from oracle.proofs.polynomial import Monomial, Poly
 from reference.model import TransferCase
 
@@ -45,15 +45,24 @@ def prove(case: TransferCase, proof: Proof) -> Proved:
     """Every claim on every path, or the first that fails."""
     seen: set[frozenset[Claim]] = set()
     count, unknown = 0, ""
-    for path in proof.paths:
-        for problem in problems(case, path):
-            canonical = frozenset(_canonical(claim) for claim in problem.claims)
+    for path in sorted(proof.paths, key=lambda path: path.refused is not None):
+        # Where the planner refuses there must be nothing: legal engines have a plan at all sizes.
+        refusal = Claim("refused-legal", Poly({(): 1}), at_least=False)
+        found = problems(case, path) if path.refused is None else [Problem((0, 0), 0, (refusal,))]
+        for problem in found:
+            canonical = frozenset(
+                _canonical(claim)
+                for claim in (
+                    *problem.claims,
+                    *(Claim("", condition, at_least=True) for condition in path.conditions),
+                )
+            )
             count += len(problem.claims)
             if canonical in seen:
                 continue
             seen.add(canonical)
             open_claims = [c for c in problem.claims if c.value.terms]
-            query = _Query(case, proof, path.zero, open_claims)
+            query = _Query(case, proof, path, open_claims)
             answer = query.check()
             if isinstance(answer, str):
                 unknown = unknown or answer
@@ -77,14 +86,15 @@ class _Query:
     """The claims of one problem, negated: a symbolic index picks the one that fails."""
 
     def __init__(
-        self, case: TransferCase, proof: Proof, zero: frozenset[str], claims: list[Claim]
+        self, case: TransferCase, proof: Proof, path: PathFormulas, claims: list[Claim]
     ) -> None:
         import z3
 
         self._z3 = z3
         self._case = case
         self._proof = proof
-        self._zero = zero
+        self._zero = path.zero
+        self._conditions = path.conditions
         self._claims = claims
         self._variables: dict[Monomial, Any] = {}
 
@@ -143,6 +153,8 @@ class _Query:
             value = self._expression(claim.value)
             fails.append(z3.And(index == i, value < 0 if claim.at_least else value != 0))
         solver.add(z3.Or(fails))
+        for condition in self._conditions:
+            solver.add(self._expression(condition) >= 0)
         symbols = {s for claim in self._claims for m in claim.value.terms for s in m}
         for assumed in self._proof.assumed:
             if symbols.intersection(s for m in assumed.terms for s in m if s.startswith("b.")):

@@ -203,7 +203,8 @@ def _shorter_prompts(case: TransferCase) -> Iterator[TransferCase]:
         for fewer in dict.fromkeys((1, 2, 3, tokens // 2, tokens - 1)):
             if not 0 < fewer < tokens:
                 continue
-            for cached in dict.fromkeys((0, min(request.cached_tokens, fewer), fewer)):
+            hits = (0, fewer // 2, fewer - 1, min(request.cached_tokens, fewer), fewer)
+            for cached in dict.fromkeys(hits):
                 shorter = replace(request, prompt_tokens=fewer, cached_tokens=cached)
                 yield _with_request(case, i, shorter)
         if request.cached_tokens:
@@ -351,7 +352,21 @@ def _is_sound(case: TransferCase) -> bool:
         all(min(part.units, part.unit_bytes) >= 1 for part in parts)
         and all(engine.stage_layers for engine in engines)
         and case.model.query_heads >= 1
+        and (refused_pair(case) is not None or _blocks_are_apart(case))
     )
+
+
+def _blocks_are_apart(case: TransferCase) -> bool:
+    """No block holds two things: on neither side is one named twice by what is served."""
+    served = [r for r in case.requests if refused_request(case, r) is None]
+    for side, engine in (("producer", case.producer), ("consumer", case.consumer)):
+        lists = [getattr(request, f"{side}_blocks") for request in served]
+        pools = [[b for each in lists for b in each[g] if b] for g in range(len(case.model.groups))]
+        if engine.shares_tensors:
+            pools = [[block for pool in pools for block in pool]]
+        if any(len(set(pool)) != len(pool) for pool in pools):
+            return False
+    return True
 
 
 PASSES: tuple[Pass, ...] = tuple(

@@ -36,7 +36,8 @@ def observe(case: TransferCase, route: str) -> TransferReturned:
     workers = consumer.workers
     ranks = tuple((worker.stage, worker.rank) for worker in workers)
     plans, meeting = _plans(producer, consumer)
-    if any(error is not None for error in meeting):
+    if any(error is not None for error in meeting) or expect_transfer(case).refused is not None:
+        # Of engines that should not have met there is no memory to move.
         return TransferReturned(ranks=ranks, meeting=meeting)
     if route == "memory":
         return _Memory(case, producer, consumer, plans).run(ranks, meeting)

@@ -31,14 +31,16 @@ ADDRESS_LIMIT = 1 << 64
 
 
 def formulas(case: TransferCase) -> Proof | Raised | Declined | Unavailable:
-    """The formulas of the plans of all consumer ranks, or what the planner raised."""
+    """The formulas of the plans of all consumer ranks, or what the planner raised everywhere."""
     try:
-        return _all_paths(case)
+        found = _all_paths(case)
     except UndecidableError:
         return Unavailable("no-polynomial")
-    except Exception as error:  # what the subject raises is an observation
-        bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
-        return Raised(type(error).__name__, bases, str(error))
+    if isinstance(found, Proof):
+        refused = [path.refused for path in found.paths]
+        if refused[0] is not None and all(refused):
+            return refused[0]
+    return found
 
 
 def _all_paths(case: TransferCase) -> Proof | Declined:
@@ -49,10 +51,17 @@ def _all_paths(case: TransferCase) -> Proof | Declined:
     assumed: list[Poly] = []
 
     def run(path: Path) -> PathFormulas:
-        producer, consumer = _engines(case)
-        found = _formulas(producer, consumer, path)
+        try:
+            producer, consumer = _engines(case)
+            found = _formulas(producer, consumer, path)
+        except UndecidableError:
+            raise
+        except Exception as error:  # what the subject raises is an observation
+            bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
+            raised = Raised(type(error).__name__, bases, str(error))
+            found = PathFormulas(frozenset(), {}, {}, refused=raised)
         assumed.extend(path.assumed.values())
-        return replace(found, zero=frozenset(path.zero))
+        return replace(found, zero=frozenset(path.zero), conditions=tuple(path.conditions))
 
     least = _least(case)
     with _objects_in_arrays():
