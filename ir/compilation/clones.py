@@ -12,7 +12,7 @@ import operator
 from bisect import bisect_right
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import fx
@@ -266,7 +266,7 @@ class _Elimination:
             return FakeTensor(value.fake_mode, meta, value.device)
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
     # The first is quicker, and most values are.
     return type(value) is FakeTensor or isinstance(value, torch.Tensor)
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from ir.compilation.cache import ReplacementCache
 from ir.compilation.collector import without_collection
 from ir.compilation.errors import LoweringError
+from ir.compilation.fakes import Fakes
 from ir.compilation.graphs import MISSING, flat_tensors, ir_call, subgraphs, value_of
 from ir.compilation.key import Unkeyable, ambient, make_key
 from ir.compilation.report import Lowered, LoweredNode
@@ -62,6 +63,7 @@ class _Lowering:
         if decompositions is not None:
             self.table = _tables.setdefault(frozenset(decompositions.items()), len(_tables) + 1)
         self.nodes: list[LoweredNode] = []
+        self.fakes: Fakes | None = None
         self.unkeyable: str | None = None
         self.ambient: tuple[Hashable, ...] = ()
         try:
@@ -120,7 +122,9 @@ class _Lowering:
         if mode is None:
             raise LoweringError(f"{where} has no fake tensor among its arguments")
         template, source, guards = self._template(op, overload, impl, args, mode, where)
-        made = splice(graph, node, template, given, args, mode, origin=(op, overload, impl))
+        if self.fakes is None or self.fakes.mode is not mode:
+            self.fakes = Fakes(mode)
+        made = splice(graph, node, template, given, args, self.fakes, origin=(op, overload, impl))
         self.nodes.append(
             LoweredNode(
                 node=f"{place}{node.name}",

@@ -11,9 +11,10 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ir.compilation.errors import LoweringError
+from ir.compilation.fakes import Fakes
 from ir.compilation.graphs import MISSING, flat_tensors, value_of
 from ir.compilation.symbols import SYMBOLIC, is_symbolic, same_number, same_numbers
-from ir.compilation.template import Layout, Slot, Template, Values, fake_run
+from ir.compilation.template import Layout, Slot, Step, Template, Values, fake_run
 from ir.op import IrOp
 from ir.provider import IrOpImpl
 
@@ -38,7 +39,7 @@ def splice(
     template: Template,
     given: tuple[Any, ...],
     args: tuple[Any, ...],
-    mode: FakeTensorMode,
+    fakes: Fakes,
     *,
     origin: tuple[IrOp, str, IrOpImpl],
 ) -> list[fx.Node]:
@@ -48,6 +49,7 @@ def splice(
     Raises LoweringError where the outputs are not those that the op declares.
     """
     op, overload, impl = origin
+    mode = fakes.mode
     items: list[Any] = []
     leaves: list[Any] = []
     _pair(given, args, items, leaves)
@@ -61,7 +63,7 @@ def splice(
             f"{node.name}: provider {impl.provider!r} of {op.name} returns {len(results)} values, "
             f"the op declares {len(declared)}"
         )
-    values = Values(mode, leaves)
+    values = Values(mode, leaves, fakes)
     if template.exact and declared is not None and overload != "maybe_inplace":
         _preset(template, results, declared, values)
     made: list[fx.Node] = []
@@ -70,10 +72,10 @@ def splice(
             if step.constant is not None:
                 new = _constant(graph, node, step.constant)
             else:
-                new = graph.call_function(
-                    step.target, _given(step.args, items), _given(step.kwargs, items)
-                )
-            new.meta = {**kept, "val": values.of(step, exact=template.exact)}
+                new = _call(graph, step, items)
+            # Setting `meta` itself would look the node up in the graph's tables.
+            new.meta.update(kept)
+            new.meta["val"] = values.of(step, exact=template.exact)
             items.append(new)
             made.append(new)
         outputs = [items[r.number] if type(r) is Slot else r for r in results]
@@ -101,6 +103,13 @@ def _pair(given: Any, args: Any, items: list[Any], leaves: list[Any]) -> None:
             leaves.append(a)
         elif isinstance(a, list | tuple):
             _pair(g, a, items, leaves)
+
+
+def _call(graph: fx.Graph, step: Step, items: list[Any]) -> fx.Node:
+    if step.flat:
+        args = tuple([items[a.number] if type(a) is Slot else a for a in step.args])
+        return graph.call_function(step.target, args, step.kwargs)
+    return graph.call_function(step.target, _given(step.args, items), _given(step.kwargs, items))
 
 
 def _given(value: Any, items: list[Any]) -> Any:

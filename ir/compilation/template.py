@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from ir.compilation.errors import LoweringError
+from ir.compilation.fakes import Fakes
 from ir.compilation.graphs import flat_tensors
 from ir.compilation.symbols import SYMBOLIC, is_symbolic
 from ir.dispatch import enable_torch_wrap
@@ -45,13 +46,17 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node; a `constant` in place of a call is a tensor that the provider made."""
+    """One node; a `constant` in place of a call is a tensor that the provider made.
+
+    `flat`: no slot lies deeper than in `args` itself.
+    """
 
     target: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     layouts: Any
     constant: torch.Tensor | None = None
+    flat: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,8 +153,21 @@ def _template(module: fx.GraphModule, fakes: list[Any], *, exact: bool) -> Templ
             raise LoweringError(f"a provider traces to {node.op} {node.target}")
         exact = exact and not is_symbolic(value)
         layouts = _layouts(value, storages) if exact else None
-        steps.append(Step(node.target, slots(node.args), slots(node.kwargs), layouts, constant))
+        args, kwargs = slots(node.args), slots(node.kwargs)
+        deeper = [a for a in args if isinstance(a, list | tuple | dict | slice)]
+        flat = not _slots_in([*deeper, kwargs])
+        steps.append(Step(node.target, args, kwargs, layouts, constant, flat))
     return Template(steps=tuple(steps), result=result, exact=exact)
+
+
+def _slots_in(value: Any) -> bool:
+    if isinstance(value, dict):
+        return _slots_in([*value.values()])
+    if isinstance(value, slice):
+        return _slots_in([value.start, value.stop, value.step])
+    if isinstance(value, list | tuple):
+        return any(map(_slots_in, value))
+    return type(value) is Slot
 
 
 def _layouts(value: Any, storages: dict[int, int]) -> Any:
@@ -187,8 +205,9 @@ def fake_run(mode: FakeTensorMode, target: Any, args: Any, kwargs: Any) -> Any:
 class Values:
     """Makes the values of one use of a template, in the fake mode of the graph it goes into."""
 
-    def __init__(self, mode: FakeTensorMode, leaves: list[Any]) -> None:
+    def __init__(self, mode: FakeTensorMode, leaves: list[Any], fakes: Fakes) -> None:
         self.mode = mode
+        self.fakes = fakes
         self.values = list(leaves)
         self.storages: list[Any] = []
         # Storages, by number, that are not to be made but are there already.
@@ -238,7 +257,7 @@ class Values:
                     meta = torch.empty(0, dtype=layout.dtype, device="meta").set_(
                         storage, layout.offset, layout.shape, layout.strides
                     )
-                return FakeTensor(self.mode, meta, layout.device)
+                return self.fakes(meta, layout.device)
         if isinstance(layout, list | tuple):
             return type(layout)(self._laid_out(v) for v in layout)
         return layout
