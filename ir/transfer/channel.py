@@ -117,10 +117,8 @@ class ChannelBuilder:
                 our_base = self.consumer_bases[our.tensor]
                 their_base = self.producer_bases[their.tensor]
                 spans = (
-                    Span(our_base + our.offset, our_base, our_base + our_stride * ends[0]),
-                    Span(
-                        their_base + their.offset, their_base, their_base + their_stride * ends[1]
-                    ),
+                    (our_base + our.offset, our_base, our_base + our_stride * ends[0]),
+                    (their_base + their.offset, their_base, their_base + their_stride * ends[1]),
                 )
                 if key in alike:
                     alike[key].append(spans)
