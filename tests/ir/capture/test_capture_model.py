@@ -1,0 +1,199 @@
+"""Captures and replays do what the reference's model of them does, in any order of events."""
+
+import torch
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from torch import Tensor
+
+from ir.capture import (
+    BucketedGraphs,
+    CapturedGraph,
+    CaptureRefused,
+    ReplayError,
+    StaleAddress,
+    capture,
+    capture_buckets,
+)
+from reference.capture import Memory, Refused, Returned, Stale, bucket, cache_after, padded
+
+OWNERS = ("a", "b", "c")
+SMALL = st.integers(-9, 9)
+SOME = st.sets(st.sampled_from(OWNERS)).map(lambda s: tuple(sorted(s)))
+
+
+class Captures(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Memory()
+        self.held: dict[str, Tensor] = {}
+        self.made: dict[int, Tensor] = {}
+        self.graphs: dict[str, CapturedGraph] = {}
+        self.results: list[tuple[Tensor, int]] = []
+
+    @initialize(values=st.tuples(SMALL, SMALL, SMALL))
+    def owners_exist(self, values: tuple[int, int, int]) -> None:
+        for owner, value in zip(OWNERS, values, strict=True):
+            self.create(owner, value)
+
+    @rule(owner=st.sampled_from(OWNERS), value=SMALL)
+    def create(self, owner: str, value: int) -> None:
+        self.model.create(owner, value)
+        self.held[owner] = torch.tensor([float(value)])
+        self.made[self.model.owners[owner]] = self.held[owner]
+
+    @rule(owner=st.sampled_from(OWNERS), value=SMALL)
+    def write(self, owner: str, value: int) -> None:
+        if owner in self.held:
+            self.model.write(owner, value)
+            self.held[owner].fill_(value)
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def hold_by_another_object(self, owner: str) -> None:
+        if owner in self.held:
+            self.held[owner] = self.held[owner].view(1)
+
+    @rule(owner=st.sampled_from(OWNERS))
+    def drop(self, owner: str) -> None:
+        if owner in self.held:
+            self.model.drop(owner)
+            del self.held[owner]
+
+    @rule(owner=st.sampled_from(OWNERS), data=st.data())
+    def give_back(self, owner: str, data: st.DataObject) -> None:
+        taken = {block for o, block in self.model.owners.items() if o != owner}
+        free = sorted(set(self.made) - taken)
+        if free:
+            block = data.draw(st.sampled_from(free))
+            self.model.give_back(owner, block)
+            self.held[owner] = self.made[block]
+
+    @rule(
+        name=st.sampled_from(("g", "h")),
+        reads=SOME,
+        writes=SOME,
+        fault=st.sampled_from(("", "", "", "creates", "replaces", "host_reads")),
+    )
+    def capture(
+        self, name: str, reads: tuple[str, ...], writes: tuple[str, ...], fault: str
+    ) -> None:
+        reads = tuple(o for o in reads if o in self.held)
+        writes = tuple(o for o in writes if o in self.held)
+        if fault == "replaces" and "a" not in self.held:
+            return
+        held = self.held
+
+        def work(x: Tensor) -> Tensor:
+            if fault == "host_reads":
+                x = x + x.tolist()[0]
+            y = x + 0
+            for o in reads:
+                y = y + held[o]
+            for o in writes:
+                held[o].add_(x)
+            if fault == "replaces":
+                held["a"] = held["a"] + 0
+            if fault == "creates":
+                held["new"] = x * 2
+            return y
+
+        expected = self.model.capture(
+            name, reads=reads, writes=writes, **({fault: True} if fault else {})
+        )
+        reason = ""
+        try:
+            graph = capture(work, torch.zeros(1), name=name)
+        except CaptureRefused as refused:
+            graph, reason = None, refused.reason
+        if graph is None:
+            assert expected == Refused(reason=reason)
+            # What the function did to its owners in Python is not undone: do so here.
+            held.pop("new", None)
+            if fault == "replaces":
+                held["a"] = self.made[self.model.owners["a"]]
+            return
+        assert not isinstance(expected, Refused)
+        self.graphs[name] = graph
+
+    @precondition(lambda self: self.graphs)
+    @rule(data=st.data(), given_value=SMALL, poison=st.sampled_from((None, 0x5A, 0xC3)))
+    def replay(self, data: st.DataObject, given_value: int, poison: int | None) -> None:
+        name = data.draw(st.sampled_from(sorted(self.graphs)))
+        graph = self.graphs[name]
+        if poison is not None:
+            graph.poison(poison)
+        expected = self.model.replay(name, given_value)
+        owner, got = "", None
+        try:
+            got = graph.replay(torch.tensor([float(given_value)]))
+        except StaleAddress as stale:
+            owner = stale.owner
+        if owner:
+            assert isinstance(expected, Stale)
+            assert owner in {f"held[{o!r}]" for o in expected.owners}
+            return
+        assert isinstance(expected, Returned)
+        assert isinstance(got, Tensor)
+        self.results.append((got, expected.value))
+
+    @invariant()
+    def results_are_kept(self) -> None:
+        assert all(got.item() == value for got, value in self.results)
+
+    @invariant()
+    def memory_is_as_expected(self) -> None:
+        assert {o: t.item() for o, t in self.held.items()} == {
+            o: self.model.blocks[b] for o, b in self.model.owners.items()
+        }
+
+
+TestCaptures = Captures.TestCase
+TestCaptures.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+
+
+class PaddedReplays(RuleBasedStateMachine):
+    SLOTS = 12
+
+    @initialize(sizes=st.sets(st.integers(1, 6), min_size=1, max_size=3))
+    def captured(self, sizes: set[int]) -> None:
+        self.sizes = tuple(sorted(sizes))
+        self.cache = torch.zeros(self.SLOTS)
+        self.expected = dict.fromkeys(range(self.SLOTS), 0)
+        n = max(sizes)
+        self.graphs: BucketedGraphs = capture_buckets(
+            self.write, torch.zeros(n), torch.full((n,), -1), sizes=sizes, padding=(0, -1)
+        )
+
+    def write(self, x: Tensor, slot: Tensor) -> Tensor:
+        at = slot.clamp(min=0)
+        self.cache.index_put_((at,), torch.where(slot >= 0, x, self.cache[at]))
+        return x * 3
+
+    @rule(rows=st.lists(SMALL, max_size=7), data=st.data())
+    def replay(self, rows: list[int], data: st.DataObject) -> None:
+        # Slot 0 lies in the null block, which no row owns.
+        free = st.integers(1, self.SLOTS - 1)
+        drawn = data.draw(st.lists(free, min_size=len(rows), max_size=len(rows), unique=True))
+        slots = [s if data.draw(st.booleans()) else -1 for s in drawn]
+        size = bucket(self.sizes, len(rows))
+        inputs = torch.tensor(rows, dtype=torch.float32), torch.tensor(slots, dtype=torch.int64)
+        try:
+            got = self.graphs.replay(*inputs)
+        except ReplayError:
+            assert size is None
+            return
+        assert size is not None
+        assert isinstance(got, Tensor)
+        assert got.tolist() == [3 * v for v in rows]
+        self.expected = cache_after(self.expected, padded(tuple(rows), tuple(slots), size))
+        assert self.cache.tolist() == [self.expected[i] for i in range(self.SLOTS)]
+
+
+TestPaddedReplays = PaddedReplays.TestCase
+TestPaddedReplays.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
