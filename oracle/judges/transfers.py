@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from oracle.engines_observation import EnginesReturned
 from oracle.observation import Died, Raised
 from oracle.proof_observation import Proof
 from oracle.proofs.prover import Proved, prove
@@ -32,7 +33,7 @@ class TransferEvidence:
 
     case: TransferCase
     expectation: ExpectedTransfer
-    observation: TransferReturned | Proof | Raised | Died
+    observation: TransferReturned | EnginesReturned | Proof | Raised | Died
 
     @cached_property
     def proved(self) -> Proved | None:
@@ -55,6 +56,8 @@ def transfer_refusal(evidence: TransferEvidence) -> Verdict:
     seen, refused = evidence.observation, evidence.expectation.refused
     if isinstance(seen, Proof):
         return not_applicable(name, "only-proved")
+    if isinstance(seen, EnginesReturned):
+        return agrees(name)
     if isinstance(seen, Died):
         kind = "timeout" if seen.how == "timeout" else "crash"
         return disagrees(name, kind, _call(f"the process ended: {seen.how}", "an answer"))

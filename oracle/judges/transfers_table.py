@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .engines import transfer_engines
 from .judge import Judge
 from .transfers import (
     transfer_bytes,
@@ -89,5 +90,23 @@ TRANSFER_JUDGES = (
             "timeout": "z3 did not answer in time: undecided",
         },
         judge=transfer_proof,
+    ),
+    Judge(
+        name="transfer-engines",
+        claim="all bytes land between engines in processes; a fault costs its request, no other",
+        codes=("KVID", "PROTO"),
+        kinds={
+            "ended-wrongly": "the request did not end as it must",
+            "bystander-not-done": "a request to another producer suffered from a fault",
+            "again-not-done": "after a fault the same blocks could not be filled",
+            "wrong-byte": "a byte did not arrive or is that of another place",
+            "written-outside": "a byte that is no part of the request was written",
+            "page-size": "the consumer's tensors have another size than they must have",
+            "not-notified": "a producer rank was not told",
+            "notified-wrongly": "a producer rank was told too often, or by one not facing it",
+            "not-freed": "blocks of a producer were not freed in the end",
+            "given-away": "blocks were given away while data could still land in them",
+        },
+        judge=transfer_engines,
     ),
 )

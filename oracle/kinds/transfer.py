@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuzz.lattices.tp import points_in, refused_in
+from oracle.engines_observation import EnginesReturned
 from oracle.judges.transfers import TransferEvidence, is_telling
 from oracle.observation import Died, Raised
 from oracle.proof_observation import Proof
@@ -20,7 +21,7 @@ from .kind import CaseKind, Terms
 def _evidence(
     case: TransferCase,
     expectation: ExpectedTransfer,
-    observation: TransferReturned | Proof | Raised | Died,
+    observation: TransferReturned | EnginesReturned | Proof | Raised | Died,
     _terms: Terms,
 ) -> TransferEvidence:
     return TransferEvidence(case=case, expectation=expectation, observation=observation)
@@ -32,6 +33,8 @@ def _measures(evidence: TransferEvidence) -> Mapping[str, int]:
     if evidence.proved is not None:
         done = evidence.proved.refuted is None and not evidence.proved.unknown
         return {"plans to prove": 1, "plans proved": int(done), "claims": evidence.proved.claims}
+    if isinstance(seen, EnginesReturned):
+        return {"between engines": 1, "faults": int(bool(case.fault))}
     if not isinstance(seen, TransferReturned):
         return {}
     found = {"lattice points": points_in(case), "topologies refused": refused_in(case)}
@@ -84,6 +87,7 @@ def case_lines(case: TransferCase) -> list[str]:
     lines.append(_engine(case.producer_id, case.producer))
     lines.append(_engine(case.consumer_id, case.consumer))
     lines += [_request(request) for request in case.requests]
+    lines += ["pushed"] if case.push else []
     return [*lines, f"fault: {case.fault}"] if case.fault else lines
 
 

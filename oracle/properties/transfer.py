@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fuzz.chooser import SeededChooser
 from fuzz.lattices.tp import (
@@ -18,14 +19,16 @@ from fuzz.strategies.refused_transfers import RULES, refused_case
 from fuzz.strategies.transfers import transfer_case
 from oracle.plan import Property, Stream
 from oracle.subject import Probes
-from reference.model import TransferCase
+from reference.model import FAULTS, TransferCase
 
 RUN = ("planned", "memory")
-ROUTES = (*RUN, "proved")
+ENGINES = ("nixl", "nixl-tcp")
+ROUTES = (*RUN, "proved", *ENGINES)
 RANDOM, RANDOM_IN_FULL = 1_000, 10_500
 EACH_REFUSAL, EACH_REFUSAL_IN_FULL = 10, 60
 LATTICE = 1_500
 PROOFS = 40
+BETWEEN, BETWEEN_IN_FULL = 25, 220
 PROVED_SHARE = 95
 """Percent of the topologies asked for that a run must prove."""
 
@@ -41,6 +44,18 @@ def _refused(seed: int, index: int) -> TransferCase:
 
 def _lattice(_seed: int, index: int) -> TransferCase:
     return lattice_case(index)
+
+
+def _between(seed: int, index: int) -> TransferCase:
+    """One request between engines in processes; every fourth case has a fault."""
+    chooser = SeededChooser(seed, "transfer", "engines", index)
+    fault = FAULTS[index // 4 % len(FAULTS)] if index % 4 == 3 else ""
+    while True:
+        case = transfer_case(chooser)
+        moved = any(r.cached_tokens < r.prompt_tokens for r in case.requests[:1])
+        if moved or not fault:
+            # Where nothing moves there is no flight to strike.
+            return replace(case, requests=case.requests[:1], fault=fault, push=index // 2 % 2 == 1)
 
 
 def _proof(_seed: int, index: int) -> TransferCase:
@@ -87,6 +102,15 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
             case=_proof,
             routes=("proved",),
         ),
+        Stream(
+            name="engines",
+            op=op,
+            dtype="",
+            count=BETWEEN,
+            in_full=BETWEEN_IN_FULL,
+            case=_between,
+            routes=ENGINES,
+        ),
     )
 
 
@@ -99,6 +123,11 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
         f"lattice: {points:,} of {POINTS:,} points, "
         f"{refused:,} of {REFUSED:,} topologies to be refused",
     ]
+    if measures.get("between engines"):
+        lines.append(
+            f"{measures['between engines']:,} transfers between processes, "
+            f"{measures.get('faults', 0):,} of them with a fault"
+        )
     asked = measures.get("plans to prove", 0)
     if asked:
         lines.append(
@@ -126,12 +155,13 @@ TRANSFER = Property(
         "transfer-once",
         "transfer-protocol",
         "transfer-proof",
+        "transfer-engines",
     ),
     routes=ROUTES,
     probes=Probes(),
     streams=streams,
     kind="transfer",
-    in_passing=0.25,
+    in_passing=0.2,
     summary=summary,
     demands=demands,
 )

@@ -6,10 +6,11 @@ from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
 from .storage import Storage, View, is_self_overlapping, touched_elements
-from .transfer import CachedGroup, CachedModel, CachedPart, Engine, Transfer, TransferCase
+from .transfer import FAULTS, CachedGroup, CachedModel, CachedPart, Engine, Transfer, TransferCase
 
 __all__ = [
     "CODECS",
+    "FAULTS",
     "PATTERNS",
     "Argument",
     "CachedGroup",

@@ -105,7 +105,8 @@ class TransferCase:
     """Two engines that meet, and the requests that the consumer then pulls, in order.
 
     `consumer_model` is what the consumer serves where that is not `model`. `fault` is one of
-    `FAULTS`, what befalls the first producer rank while the first request moves, or "".
+    `FAULTS`, what befalls the producer while the first request moves, or "". With `push` the
+    producer writes what the consumer else reads.
     """
 
     model: CachedModel
@@ -116,6 +117,7 @@ class TransferCase:
     consumer_id: str = "D"
     consumer_model: CachedModel | None = None
     fault: str = ""
+    push: bool = False
 
     @property
     def op(self) -> str:

@@ -33,6 +33,7 @@ def transfer_to_json(case: TransferCase) -> dict[str, Any]:
         "consumer_id": case.consumer_id,
         "consumer_model": None if other is None else _model_to_json(other),
         "fault": case.fault,
+        "push": case.push,
     }
 
 
@@ -65,6 +66,7 @@ def transfer_from_json(data: dict[str, Any]) -> TransferCase:
         consumer_id=_text("consumer_id", data["consumer_id"]),
         consumer_model=None if other is None else _model(other),
         fault=fault,
+        push=bool(data["push"]),
     )
 
 

@@ -7,7 +7,7 @@ memories are cut from it by definition, and what a transfer must have done follo
 from reference.model.transfer import CachedGroup, CachedModel, CachedPart, Engine, Transfer
 
 from .admitted import TP_SIZES, admitted_pairs, topologies
-from .codes import POISON, SENTINEL, decode, lane
+from .codes import MIXED_SENTINEL, POISON, SENTINEL, decode, lane, mixed
 from .expectation import ExpectedTransfer, expect_transfer
 from .expected import (
     ExpectedTensor,
@@ -20,6 +20,7 @@ from .expected import (
 from .legal import Refused, refused_pair, refused_request
 
 __all__ = [
+    "MIXED_SENTINEL",
     "POISON",
     "SENTINEL",
     "TP_SIZES",
@@ -39,6 +40,7 @@ __all__ = [
     "expected_notifications",
     "lane",
     "missing_token",
+    "mixed",
     "producer_memory",
     "refused_pair",
     "refused_request",

@@ -20,6 +20,9 @@ SENTINEL = 0
 POISON = (1 << 64) - 1
 """What a producer's memory holds outside of a request's blocks."""
 
+MIXED_SENTINEL = 0x5C
+"""The byte that `mixed` gives the sentinel."""
+
 _FIELDS = (
     ("request", 3),
     ("layer", 9),
@@ -87,3 +90,15 @@ def full_part(
 def lane(codes: Codes, index: int) -> NDArray[np.uint8]:
     """The byte that each cell holds in pass `index` of 8."""
     return (codes >> np.uint64(8 * index)).astype(np.uint8)
+
+
+def mixed(codes: Codes) -> NDArray[np.uint8]:
+    """One byte for each code in which every bit has a say, for memory that holds bytes alone.
+
+    Two codes share a byte once in 256 times: enough where many bytes are compared at once. The
+    mixing is that of SplitMix64.
+    """
+    with np.errstate(over="ignore"):
+        x = (codes ^ (codes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.where(codes == SENTINEL, MIXED_SENTINEL, x >> np.uint64(56)).astype(np.uint8)

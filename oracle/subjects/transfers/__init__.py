@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from oracle.engines_observation import EnginesReturned
 from oracle.observation import Observation
 from oracle.proof_observation import Proof
 from oracle.subject import Provider
@@ -19,15 +20,29 @@ def ir_providers() -> tuple[Provider, ...]:
     return (
         Provider(op=OP, name="planner", routes=("planned", "memory")),
         Provider(op=OP, name="prover", routes=("proved",), unavailable=missing),
+        Provider(op=OP, name="nixl", routes=("nixl", "nixl-tcp"), unavailable=without_nixl()),
     )
 
 
-def observe_ir(case: TransferCase, route: str) -> TransferReturned | Proof | Observation:
+def without_nixl() -> str:
+    """Why NIXL cannot be used here, or nothing."""
+    from .engines import missing
+
+    return missing()
+
+
+def observe_ir(
+    case: TransferCase, route: str
+) -> TransferReturned | EnginesReturned | Proof | Observation:
     """Drive ``ir.transfer`` on a route. Whatever it raises is reported, never raised."""
     if route == "proved":
         from .symbolic import formulas
 
         return formulas(case)
+    if route in ("nixl", "nixl-tcp"):
+        from . import engines
+
+        return engines.observe(case, route)
     from .planned import observe
 
     return observe(case, route)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oracle.observation import Raised
+from oracle.observation import Declined, Raised
 from oracle.transfer_observation import Freed, Rank, Stray, Told, TransferReturned
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, expect_transfer
@@ -26,8 +26,10 @@ STRAYS = 8
 """Of blocks outside memory so many are reported."""
 
 
-def observe(case: TransferCase, route: str) -> TransferReturned:
+def observe(case: TransferCase, route: str) -> TransferReturned | Declined:
     """Make every plan, pull every request on every rank, tell the producers."""
+    if case.fault or case.push:
+        return Declined("between-processes-only")
     try:
         producer, consumer = as_engines(case)
     except Exception as error:  # what the subject raises is an observation
