@@ -60,6 +60,7 @@ def compiled(op: IrOp, inside: tuple[str, str] | None) -> Any:
     return torch.compile(
         f, backend=ir.compilation.backend, fullgraph=True,
         options={"run": "fx"},  # type: ignore[dict-item]
+        isolate_recompiles=True, recompile_limit=1000,
     )  # fmt: skip
 
 
@@ -72,8 +73,8 @@ class Machine(RuleBasedStateMachine):
     tokens = Bundle("tokens")
     overrides = Bundle("overrides")
 
-    @initialize(target=contexts)
-    def main(self) -> int:
+    @initialize(target=contexts, per=PER)
+    def main(self, per: tuple[str, ...]) -> int:
         self.model = StateModel()
         self.objects: dict[int, Any] = {}
         self.made: dict[str, int] = {}
@@ -81,9 +82,10 @@ class Machine(RuleBasedStateMachine):
         self.where: dict[int, Any] = {0: Context()}
         self.real_tokens: dict[int, Any] = {}
         self.real_overrides: dict[int, Any] = {}
-        self.steps = 0
         for name, op in OPS.items():
             IrOp.registry[f"{name}_op"] = op
+        # One is always there, so that most steps have something to do.
+        self.register(NAMES[0], per)
         return 0
 
     def teardown(self) -> None:
@@ -181,13 +183,17 @@ class Machine(RuleBasedStateMachine):
         got = self.run(context, OPS[name], torch.tensor([amount]))
         assert (got if isinstance(got, str) else got.item()) == expected
 
+    @rule(context=contexts, inside=st.sampled_from(INSIDE), count=st.integers(1, 3))
+    def compiled_steps(self, context: int, inside: tuple[str, str] | None, count: int) -> None:
+        for amount in range(1, count + 1):
+            self.compiled_step(context, NAMES[0], amount, inside)
+
     @rule(
         context=contexts,
         name=st.sampled_from(NAMES),
         amount=AMOUNTS,
         inside=st.sampled_from(INSIDE),
     )
-    @precondition(lambda self: self.steps < 4)
     def compiled_step(
         self, context: int, name: str, amount: int, inside: tuple[str, str] | None
     ) -> None:
@@ -195,7 +201,6 @@ class Machine(RuleBasedStateMachine):
         token = None if inside is None else self.model.set_scope(context, *inside)
         held = self.model.get(context, name)
         if not isinstance(held, str):
-            self.steps += 1
             expected = self.model.add(context, name, amount)
             got = self.run(context, COMPILED[name, inside], torch.tensor([amount]))
             assert (got if isinstance(got, str) else got.item()) == expected
@@ -249,11 +254,11 @@ class Machine(RuleBasedStateMachine):
 def test_state_follows_its_model():
     torch._dynamo.reset()
     Machine.TestCase.settings = settings(
-        max_examples=40, stateful_step_count=30, deadline=None,
+        max_examples=40, stateful_step_count=40, deadline=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:
-        with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=1000):
+        with torch.no_grad():
             Machine.TestCase().runTest()
     finally:
         torch._dynamo.reset()
