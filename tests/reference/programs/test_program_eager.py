@@ -31,7 +31,7 @@ def test_programs_do_what_eager_torch_does(family, eager, differs) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_many_programs_do_what_eager_torch_does(family, eager, differs) -> None:
-    for i in range(3000):
+    for i in range(1500):
         case = program_case(SeededChooser(12, family, i), family=family)
         assert (i, differs(case, expect_program(case), eager(case))) == (i, "")
 
@@ -146,9 +146,9 @@ def test_any_step_is_refused_where_torch_raises_and_done_as_torch_does_it(eager,
 
 @pytest.mark.slow
 def test_many_steps_are_refused_where_torch_raises(eager, differs) -> None:
-    counts = wild(15000, eager, differs)
-    assert counts["done"] > 5000
-    assert counts["refused"] > 4000
+    counts = wild(9000, eager, differs)
+    assert counts["done"] > 3500
+    assert counts["refused"] > 2500
 
 
 def storage_of(dtype: str) -> Storage:
