@@ -112,6 +112,10 @@ class Engine:
         """
         self._sending.push(self._peer(self._consumers, consumer), request, seconds=seconds)
 
+    def status(self, request: str) -> Status:
+        """How a received request stands; its blocks may still be landing."""
+        return self._receiving.receipts[request].status
+
     def snapshot(self) -> Snapshot:
         receipts = self._receiving.receipts
         return Snapshot(

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from ..errors import TransferError
-from ..geometry import EngineGeometry, Layout, Placement, Worker
+from ..geometry import ADDRESS_LIMIT, EngineGeometry, Layout, Placement, Worker
 from ..groups import CacheGroup, Kind, ModelCache, Part
 from .errors import HandshakeError
 
 FORMAT = 1
 _DIGEST_BYTES = 32
+_NUMBERS = ("tp", "num_blocks", "block_tokens", "kernel_tokens", "page_padding")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +77,13 @@ def decode(data: bytes, *, engine: str) -> Greeting:
         if fields["format"] != FORMAT:
             raise HandshakeError(engine, "a peer", f"format {fields['format']}", str(FORMAT))
         geometry = _geometry(fields["geometry"])
-        endpoints = {
-            Worker(of["stage"], of["rank"]): Endpoint(
-                of["agent"], base64.b64decode(of["metadata"], validate=True), tuple(of["bases"])
-            )
-            for of in fields["endpoints"]
-        }
-        life, mark = str(fields["life"]), fields["fingerprint"]
+        endpoints = dict(_endpoint(of) for of in fields["endpoints"])
+        life, mark = _text(fields["life"]), fields["fingerprint"]
     except HandshakeError:
         raise
-    except (KeyError, TypeError, ValueError, TransferError) as error:
+    except TransferError as error:
+        raise HandshakeError(engine, "a peer", str(error), "a greeting") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise HandshakeError(engine, "a peer", repr(error), "a greeting") from error
     name = repr(geometry.engine_id)
     if mark != fingerprint(geometry):
@@ -97,15 +95,42 @@ def decode(data: bytes, *, engine: str) -> Greeting:
     return Greeting(geometry, life, endpoints)
 
 
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not a text")
+    return value
+
+
+def _number(value: object, *, below: int = ADDRESS_LIMIT) -> int:
+    if type(value) is not int or not 0 <= value < below:
+        raise ValueError(f"{value!r} is not a number from 0 to {below - 1}")
+    return value
+
+
+def _endpoint(fields: dict) -> tuple[Worker, Endpoint]:
+    worker = Worker(_number(fields["stage"]), _number(fields["rank"]))
+    metadata = base64.b64decode(fields["metadata"], validate=True)
+    bases = tuple(_number(base) for base in fields["bases"])
+    return worker, Endpoint(_text(fields["agent"]), metadata, bases)
+
+
 def _geometry(fields: dict) -> EngineGeometry:
     model = fields["model"]
     groups = tuple(
         CacheGroup(
             group["name"],
             Kind(group["kind"]),
-            tuple(group["layers"]),
-            tuple(Part(**part) for part in group["parts"]),
-            group["window"],
+            tuple(_number(layer) for layer in group["layers"]),
+            tuple(
+                Part(
+                    _text(part["name"]),
+                    _number(part["units"]),
+                    _number(part["unit_bytes"]),
+                    bool(part["always_sharded"]),
+                )
+                for part in group["parts"]
+            ),
+            None if group["window"] is None else _number(group["window"]),
         )
         for group in model["groups"]
     )
@@ -114,6 +139,9 @@ def _geometry(fields: dict) -> EngineGeometry:
         "model": ModelCache(model["name"], model["query_heads"], groups),
         "layout": Layout(fields["layout"]),
         "placement": Placement(fields["placement"]),
-        "stage_layers": tuple(fields["stage_layers"]),
+        "stage_layers": tuple(_number(count) for count in fields["stage_layers"]),
     }
+    for name in _NUMBERS:
+        _number(fields[name])
+    _text(fields["engine_id"])
     return EngineGeometry(**rest)

@@ -151,11 +151,13 @@ class RankAgent:
         try:
             if 2 * len(runs.first) <= len(runs.order) or _too_many(lists):
                 at = runs.order[runs.first]
-                sides = [
+                local_descs, remote_descs = (
                     self._agent.get_xfer_descs(_triples(side[at], runs.lengths), "DRAM")
                     for side in (local, remote)
-                ]
-                handle = self._agent.initialize_xfer(operation, *sides, lists.name, message)
+                )
+                handle = self._agent.initialize_xfer(
+                    operation, local_descs, remote_descs, lists.name, message
+                )
             else:
                 handle = self._agent.make_prepped_xfer(
                     operation,

@@ -67,9 +67,18 @@ class SideChannel:
         for line in tuple(self._open):
             _shut(line)
 
+    def close(self) -> None:
+        """Hang up and listen no more."""
+        self.hang_up()
+        _shut(self._listener)
+
     def _accept(self) -> None:
         while True:
-            line, _ = self._listener.accept()
+            try:
+                line, _ = self._listener.accept()
+            except OSError:
+                self._listener.close()
+                return
             threading.Thread(target=self._answer, args=(line,), daemon=True).start()
 
     def _answer(self, line: socket.socket) -> None:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import reference.transfer as rt
-
 from ir.transfer.nixl import Cluster, Fault, Outcome, Status
 from ir.transfer.nixl.binding import installed
 from ir.transfer.nixl.errors import NixlMissingError
