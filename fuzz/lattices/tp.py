@@ -77,7 +77,7 @@ REFUSED = 258_984
 def _order() -> tuple[int, int]:
     """How many cases there are, and a step that visits all of them and spreads any part."""
     total = sum(counts())
-    step = next(n for n in range(total * 5 // 8, total) if gcd(n, total) == 1)
+    step = next(n for n in range(total * 618 // 1000, total) if gcd(n, total) == 1)
     return total, step
 
 
@@ -265,7 +265,7 @@ def proof_case(index: int) -> TransferCase:
     Sizes other than heads, ranks and tokens per block are symbols in a proof.
     """
     total = len(admitted())
-    step = next(n for n in range(total * 5 // 8, total) if gcd(n, total) == 1)
+    step = next(n for n in range(total * 618 // 1000, total) if gcd(n, total) == 1)
     at = index * step % total
     layouts, ratio = LAYOUTS[at % len(LAYOUTS)], 1 + at // len(LAYOUTS) % 2
     return single(attention_case(admitted()[at], layouts, ratio))

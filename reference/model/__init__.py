@@ -6,12 +6,22 @@ from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
 from .storage import Storage, View, is_self_overlapping, touched_elements
-from .transfer import FAULTS, CachedGroup, CachedModel, CachedPart, Engine, Transfer, TransferCase
+from .transfer import (
+    FAULTS,
+    STATE_KINDS,
+    CachedGroup,
+    CachedModel,
+    CachedPart,
+    Engine,
+    Transfer,
+    TransferCase,
+)
 
 __all__ = [
     "CODECS",
     "FAULTS",
     "PATTERNS",
+    "STATE_KINDS",
     "Argument",
     "CachedGroup",
     "CachedModel",
