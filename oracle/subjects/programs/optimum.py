@@ -75,12 +75,16 @@ def _settings(case: ProgramCase) -> Iterator[tuple[ProgramCase, list[np.ndarray]
 
 
 def _data(case: ProgramCase, number: int) -> list[np.ndarray]:
-    """Contents of every storage in which no two elements are likely to be equal."""
+    """Contents of every storage in which no two elements are likely to be equal.
+
+    Of both signs: on positive numbers alone relu and abs write nothing.
+    """
     random = np.random.default_rng([number, len(case.storages)])
     made: list[np.ndarray] = []
     for storage in case.storages:
         if FORMATS[storage.dtype].kind == "float":
             values = random.uniform(0.5, 3.0, storage.numel)
+            values *= random.choice((-1.0, 1.0), storage.numel)
             made.append(values.astype(numpy_dtype(storage.dtype)))
         else:
             # Small: an integer may be an index, or a count.
