@@ -209,11 +209,15 @@ class _Switched(AbstractContextManager[None]):
 
 def _lowered(call: OneCall, cache: Any) -> str:
     """The structure of a graph that holds this call alone, lowered through ``cache``."""
-    from ir.compilation import lower
+    from ir.compilation import CompilationError, lower
 
     module = _graph(call)
-    with call.providers(), call.state():
-        lower(module.graph, cache=cache)
+    try:
+        with call.providers(), call.state():
+            lower(module.graph, cache=cache)
+    except CompilationError as error:
+        # A template that does not fit is refused; without a cache it would not have come.
+        return f"refused: {type(error).__name__}"
     return structure(module.graph)
 
 

@@ -31,6 +31,7 @@ OWN = "passes"
 LOWERED = ("fx-cold", "fx-uncached", "fx-warm", "fx-inplace", "fx-blind")
 COMPILED = ("backend", "inductor")
 ROUTES = ("unwrapped", "fx-unlowered", *LOWERED, "fx-pass", "fx-perturbed", *COMPILED)
+CANNOT_RUN = ("broken-graph", "value-raises")
 STOCK = {"backend": "aot_eager", "inductor": "stock"}
 """What torch itself does on the way that a route takes."""
 
@@ -88,6 +89,9 @@ class Programs:
         from .running import run_graph
 
         graph, facts, clones = self._passed(case, provider, route)
+        if any(fault.kind in CANNOT_RUN for fault in facts.faults):
+            # What is wrong is known; running it would only say so less well.
+            return replace(_eager(case), graph=facts)
         memory = build(case)
         outputs, seen = run_graph(graph, memory.inputs)
         return replace(_returned(case, memory, outputs, seen), graph=facts, clones=clones)
