@@ -15,6 +15,8 @@ PACKAGES = ("ir", "reference", "oracle", "fuzz")
 ON_DEMAND = ("ir/kernels/", "fuzz/strategies/hypothesis.py", "oracle/pytest_plugin.py")
 # Judged where it is installed, never installed by us: it pins a torch of its own.
 BROUGHT_BY_THE_USER = frozenset({"vllm"})
+# Where a distribution is imported under another name than its own.
+IMPORTED_AS = {"z3_solver": "z3"}
 
 
 def _imported(node: ast.AST, deferred: bool) -> Iterator[tuple[str, int, bool]]:
@@ -28,6 +30,10 @@ def _imported(node: ast.AST, deferred: bool) -> Iterator[tuple[str, int, bool]]:
 
 
 def import_names(requirements: list[str]) -> set[str]:
+    return {IMPORTED_AS.get(name, name) for name in distributions(requirements)}
+
+
+def distributions(requirements: list[str]) -> set[str]:
     return {re.split(r"[\[<>=!~; ]", text)[0].lower().replace("-", "_") for text in requirements}
 
 
@@ -63,7 +69,7 @@ def unpinned(project: dict, constraints: str) -> list[str]:
         *project["dependencies"],
         *(text for needs in project["optional-dependencies"].values() for text in needs),
     ]
-    return sorted(import_names(named) - pinned - {project["name"]})
+    return sorted(distributions(named) - pinned - {project["name"]})
 
 
 @pytest.fixture(scope="module")
