@@ -1,8 +1,13 @@
 """Faults of real transfer code, planted: each is seen and shrinks to a pinned case."""
 
 import importlib.util
+import os
+import runpy
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +16,16 @@ from fuzz.chooser import SeededChooser
 from fuzz.strategies.refused_transfers import RULES, refused_case
 from fuzz.strategies.transfers import transfer_case
 from oracle.checking import CaseChecker
+from oracle.finding import Finding
 from oracle.judges import JUDGES
 from oracle.kinds import kind_named
 from oracle.properties import PROPERTIES
+from oracle.script import ScriptError
 from oracle.shrink import shrink
 from oracle.subject import Probes
 from oracle.subjects.transfers import observe_ir
-from oracle.verdict import Outcome, Verdict
+from oracle.verdict import Outcome, Place, Verdict
+from reference.transfer import expect_transfer
 
 _spec = importlib.util.spec_from_file_location(
     "transfer_faults", Path(__file__).parent / "kernels" / "transfers.py"
@@ -367,3 +375,83 @@ def test_every_kind_of_disagreement_is_shown_by_a_fault():
     run = [judge for judge in PROPERTIES["transfer"].judges if judge != "transfer-proof"]
     kinds = {(judge, kind) for judge in run for kind in JUDGES[judge].kinds if kind not in RARE}
     assert kinds - shown == set()
+
+
+def script_of(case, judge: str, kind: str, place: Place) -> str:
+    finding = Finding(
+        fingerprint="0" * 12,
+        property="transfer",
+        subject="ir",
+        op="transfer",
+        provider="planner",
+        route="memory",
+        judge=judge,
+        kind=kind,
+        contract="",
+        device="cpu",
+        case=case,
+        place=place,
+        versions={"torch": "2.13.0"},
+    )
+    return kind_named("transfer").script(finding, expect_transfer(case))
+
+
+def status_of(script: Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "head_offset_off_by_one",
+        "copies_read_too",
+        "prefix_hit_ignored",
+        "full_hit_sends_nothing",
+        "engines_meet_unchecked",
+        "refused_without_names",
+        "blocks_may_repeat",
+        "asserts_instead",
+    ],
+)
+def test_a_script_exits_1_while_the_fault_is_there_and_0_without(
+    fault: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    with planted(fault):
+        case, found = next((c, d[0]) for c in cases() if (d := disagreements(c, "memory")))
+        script = tmp_path / "script.py"
+        script.write_text(script_of(case, found.judge, found.kind, found.place))
+        assert status_of(script) == 1
+        assert "observed" in capsys.readouterr().out
+    assert status_of(script) == 0
+    assert capsys.readouterr().out == "no fault\n"
+
+
+def test_no_script_stands_for_a_fault_of_processes():
+    case = replace(transfer_case(SeededChooser(0, "mutants", 0)), fault="kill")
+    with pytest.raises(ScriptError, match="fault 'kill'; accepted: a case without one"):
+        script_of(case, "transfer-engines", "not-freed", Place(name="x", observed="", expected=""))
+
+
+def test_no_script_holds_more_memory_than_it_should(monkeypatch: pytest.MonkeyPatch):
+    case = transfer_case(SeededChooser(0, "mutants", 0))
+    monkeypatch.setattr("oracle.scripts.transfer.LARGEST", 10)
+    with pytest.raises(ScriptError, match="bytes of memory; accepted: up to 10"):
+        script_of(case, "transfer-bytes", "missing", Place(name="x", observed="", expected=""))
+
+
+@pytest.mark.slow
+def test_a_run_finds_shrinks_writes_and_replays_a_fault(judged, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRANSFER_FAULT", "replicated_means_whole")
+    outcome = judged(
+        "transfers", faulty=True, properties=("transfer",), providers=("planner",), budget=100
+    )
+    assert outcome.finished.exit_code == 1
+    # One finding for each part of each kind of group that is lost.
+    assert {(f.judge, f.kind) for f in outcome.findings} == {("transfer-bytes", "missing")}
+    finding = next(f for f in outcome.findings if f.place.name == "full k")
+    assert kind_named("transfer").lines(finding.case)[0] == "full layers [0]: k 2x1, v 1x1"
+    script = tmp_path / "findings" / finding.fingerprint / "script.py"
+    plain = {**os.environ, "MUTANT_FAULTS": "0"}
+    assert subprocess.run([sys.executable, script], env=plain, check=False).returncode == 0
