@@ -48,3 +48,11 @@ def without_step(
     except KeyError:
         return None
     return replace(case, steps=(*case.steps[:step], *later), outputs=outputs)
+
+
+def without_dead_steps(case: ProgramCase, kept: Callable[[ProgramStep], bool]) -> ProgramCase:
+    """The program without steps whose results nothing uses, other than those ``kept`` wants."""
+    for i in reversed(range(len(case.steps))):
+        if not kept(case.steps[i]):
+            case = without_step(case, i) or case
+    return case

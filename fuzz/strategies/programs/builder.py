@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from reference.model import (
     ProgramCase,
     ProgramOperand,
@@ -11,8 +13,11 @@ from reference.model import (
     Storage,
     View,
 )
-from reference.programs import METADATA_ONLY, Machine
+from reference.model.program import value_numbers
+from reference.model.program_edits import without_dead_steps
+from reference.programs import ATEN, METADATA_ONLY, Machine
 from reference.programs.memory import Tensor
+from reference.programs.removal import CLONE
 
 from ...chooser import Chooser
 
@@ -46,10 +51,23 @@ class Builder:
         results: int = 1,
         **keywords: ProgramOperand,
     ) -> tuple[int, ...]:
-        """Append a call if the reference accepts it. Numbers of its results, which may be none."""
+        """Append a call if the reference accepts it. Numbers of its results, which may be none.
+
+        A write that changes nothing is not kept: nobody can tell where it went.
+        """
         step = ProgramStep(target, operands, tuple(keywords.items()), results)
-        first = len(self.machine.values)
+        values = self.machine.values
+        first = len(values)
+        written = [values[n].memory for n in written_values(step)]
+        before = [memory.array.copy() for memory in written]
         if self.machine.apply(step) is not None:
+            return ()
+        if written and all(
+            np.array_equal(memory.array, array)
+            for memory, array in zip(written, before, strict=True)
+        ):
+            del values[first:]
+            self.machine.steps -= 1
             return ()
         self.steps.append(step)
         return tuple(range(first, first + results))
@@ -83,7 +101,8 @@ class Builder:
         return self.chooser.choose(recent)
 
     def program(self, outputs: Sequence[int]) -> ProgramCase:
-        return ProgramCase(
+        """The program, mostly without steps that nothing uses, as graphs are before passes run."""
+        case = ProgramCase(
             storages=self.storages,
             tensors=self.tensors,
             inputs=self.inputs,
@@ -91,6 +110,21 @@ class Builder:
             outputs=tuple(outputs),
             donated=self.donated,
         )
+        return without_dead_steps(case, _is_kept) if self.chooser.chance(0.9) else case
+
+
+def _is_kept(step: ProgramStep) -> bool:
+    """Dead clones are what is to be removed; ops of the IR and writes have effects."""
+    return step.target == CLONE or step.target not in ATEN or bool(ATEN[step.target].writes)
+
+
+def written_values(step: ProgramStep) -> tuple[int, ...]:
+    """The numbers of the values that a call writes."""
+    target = ATEN.get(step.target)
+    if target is None or not target.writes:
+        return ()
+    written = dict(step.keywords).get(target.writes, step.operands[0] if step.operands else None)
+    return tuple(value_numbers((written,)))
 
 
 def is_float(tensor: Tensor) -> bool:
