@@ -75,7 +75,7 @@ class Noting:
         self.bound = None
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def noting() -> type[Noting]:
     return Noting
 

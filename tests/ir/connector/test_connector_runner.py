@@ -159,7 +159,7 @@ def test_a_connector_without_a_policy_is_refused_under_full(noting):
 
 def test_hooks_that_a_replay_would_skip_are_refused_when_they_are_captured(tmp_path: Path):
     class Claims(FileConnector):
-        graph_policy = GraphPolicy.CAPTURED
+        graph_policy: GraphPolicy | None = GraphPolicy.CAPTURED
 
     # Nothing is loaded in a dummy run, so no rule of captures sees that Python does the work.
     runner = Runner(fresh_model(), Claims(tmp_path, model="m", block_size=4), GraphMode.FULL)
