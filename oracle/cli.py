@@ -235,6 +235,50 @@ def list_(
     raise typer.Exit(code=list_to_text(what, tuple(imports or ())))
 
 
+@app.command()
+def explain(
+    item: Annotated[
+        str,
+        typer.Argument(
+            help="FILE.py[:NAME] or MODULE:NAME of a function or nn.Module (NAME is `model` where "
+            "none is given) beside its arguments, a tuple `NAME_inputs` or `inputs`; a graph "
+            "written with --write; or a program case's .json.",
+            metavar="MODEL_OR_GRAPH",
+        ),
+    ],
+    provider: Annotated[
+        Many,
+        typer.Option(help="Prefer this provider where it is one (repeatable).", metavar="PROVIDER"),
+    ] = None,
+    imports: Annotated[
+        Many,
+        typer.Option(
+            "--import", help="A file or module with your registrations.", metavar="FILE_OR_MODULE"
+        ),
+    ] = None,
+    warm: Annotated[
+        bool, typer.Option("--warm", help="Show a second compilation, the cache filled by one.")
+    ] = False,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the graph after each pass here.", metavar="FOLDER")
+    ] = None,
+) -> None:
+    """Show what the compilation passes do to a model: providers chosen, cache hits, clones kept.
+
+    Exit 0, or 2 where it cannot be found or compiled.
+    """
+    from oracle.explain import explain_to_text
+
+    code = explain_to_text(
+        item,
+        imports=tuple(imports or ()),
+        providers=tuple(provider or ()),
+        warm=warm,
+        write=write,
+    )
+    raise typer.Exit(code=code)
+
+
 def main() -> None:
     """Entry point: wrong use exits 2 with one line on stderr."""
     try:

@@ -44,11 +44,14 @@ def backend(
         raise CompilationError(f'option run is {run!r}; accepted: "inductor" or "fx"')
     if run == "fx" and given:
         raise CompilationError(f"options {sorted(given)} are for Inductor; accepted: {_OPTIONS}")
+    if report is not None:
+        report.seen("captured", gm.graph)
     done = functionalize(gm.graph)
     if done.nodes:
         gm.recompile()
     if report is not None:
         report.passes.append(done)
+        report.seen("functionalize", gm.graph)
     if run == "fx":
         return _run_graph(gm, example_inputs, done.donated_inputs, cache, report)
     return _run_inductor(gm, example_inputs, done.donated_inputs, cache, report, given)
@@ -82,12 +85,18 @@ def _run_graph(
     aot = importlib.import_module("torch._functorch.aot_autograd")
 
     def compile_graph(lowered: fx.GraphModule, _: Any) -> Callable[..., Any]:
+        if report is not None:
+            report.seen("traced", lowered.graph)
         done = lower(lowered.graph, cache=cache)
+        if report is not None:
+            report.passes.append(done)
+            report.seen("lower", lowered.graph)
         given = donated_positions(lowered.graph, donated)
         states = state_positions(lowered.graph)
         clones = eliminate_clones(lowered.graph, donated=given, states=states)
         if report is not None:
-            report.passes += [done, clones]
+            report.passes.append(clones)
+            report.seen("clones", lowered.graph)
         lowered.recompile()
 
         def call(args: list[Any]) -> Any:

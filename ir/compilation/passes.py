@@ -133,10 +133,14 @@ class LoweringPass(CustomGraphPass):
 
             decompositions = select_decomp_table()
         lowered = lower(graph, cache=self.cache, decompositions=decompositions)
+        if self.report is not None:
+            self.report.passes.append(lowered)
+            self.report.seen("lower", graph)
         donated = donated_positions(graph, self._given_away())
         clones = eliminate_clones(graph, donated=donated, states=state_positions(graph))
         if self.report is not None:
-            self.report.passes += [lowered, clones]
+            self.report.passes.append(clones)
+            self.report.seen("clones", graph)
 
     def uuid(self) -> Any | None:
         providers = provider_identities()

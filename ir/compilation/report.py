@@ -3,7 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+WHY_KEPT: Mapping[str, str] = MappingProxyType(
+    {
+        "an-input-is-read": "another input, which may be the same tensor, is read after a write",
+        "an-input-is-written": "another input, which may be the same tensor, is written",
+        "input-written": "the caller would see its input written",
+        "layout": "its strides differ from the original's",
+        "missing-metadata": "a node has no value in its metadata",
+        "original-used-after-write": "the original is used after the clone is written",
+        "original-written-before-use": "the original is written before the clone is used",
+        "output-aliases-input": "an output would share memory with an input",
+        "output-offset": "an output would begin elsewhere in its storage",
+        "outputs-alias": "two outputs would share memory",
+        "places-by-number": "a call reaches places of the storage by number",
+        "symbolic-offset": "where its tensor begins is not a number",
+        "too-many-accesses": "there are more accesses than are compared",
+        "unknown-access": "a call of which nothing is known reaches the memory",
+    }
+)
+"""What each reason to keep a clone means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +115,20 @@ class Clones:
 
 @dataclass(slots=True)
 class Report:
-    """What the passes did, in the order in which they ran. Grows with every graph compiled."""
+    """What the passes did, in the order in which they ran. Grows with every graph compiled.
+
+    `watch` is called with a stage and its fx.Graph: "captured", "functionalize", "traced" (by
+    AOTAutograd), "lower" and "clones", each after the pass of that name. Inductor leaves out
+    "traced".
+    """
 
     passes: list[Functionalized | Lowered | Clones] = field(default_factory=list)
+    watch: Callable[[str, Any], None] | None = None
+
+    def seen(self, stage: str, graph: Any) -> None:
+        """Show a graph to who watches."""
+        if self.watch is not None:
+            self.watch(stage, graph)
 
     def lines(self) -> list[str]:
         return [line for p in self.passes for line in p.lines()]
