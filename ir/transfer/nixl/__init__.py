@@ -1,10 +1,34 @@
-"""KV transfers between processes with NIXL.
+"""KV transfers between engines, over NIXL or within one process, and clusters of real processes.
 
 One process is one engine and has one NIXL agent per rank, all driven by one thread: agents are
-not thread-safe, and a progress thread per agent would keep a core busy each, idle or not.
+not thread-safe, and a progress thread per agent would keep a core busy each, idle or not. What an
+engine needs of a transport is `Port`; `RankAgent` has it of NIXL, `MemoryPort` of one process.
 """
 
 from .cluster import Cluster
+from .engine import Engine, Snapshot
+from .errors import HandshakeError, NixlMissingError, PeerError
+from .memory_port import MemoryPort, Network
 from .outcome import Attempt, Fault, Outcome, Status
+from .port import Port
+from .rank_agent import RankAgent, Vetting
+from .side_channel import SideChannel
 
-__all__ = ["Attempt", "Cluster", "Fault", "Outcome", "Status"]
+__all__ = [
+    "Attempt",
+    "Cluster",
+    "Engine",
+    "Fault",
+    "HandshakeError",
+    "MemoryPort",
+    "Network",
+    "NixlMissingError",
+    "Outcome",
+    "PeerError",
+    "Port",
+    "RankAgent",
+    "SideChannel",
+    "Snapshot",
+    "Status",
+    "Vetting",
+]

@@ -10,15 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import NixlMissingError
+from .port import Handle
 
 MODULES = ("nixl_cu12._api", "nixl_cu13._api")
 LOCAL = "NIXL_INIT_AGENT"
-
-
-class Handle(Protocol):
-    """A prepared list or a transfer."""
-
-    def release(self) -> None: ...
 
 
 class Descriptors(Protocol):

@@ -16,7 +16,7 @@ from .link import Link, link_to_consumer, link_to_producer
 from .notice import Notice
 from .notice import decode as decode_notice
 from .outcome import Sent, Status
-from .rank_agent import RankAgent, Vetting
+from .port import Port, Vets
 from .receiving import Receiving
 from .sending import Sending
 from .side_channel import Arrived, Gone, SideChannel
@@ -48,11 +48,11 @@ class Engine:
         self,
         geometry: EngineGeometry,
         *,
-        agents: Mapping[Worker, RankAgent],
+        agents: Mapping[Worker, Port],
         bases: Mapping[Worker, tuple[int, ...]],
         life: str,
         channel: SideChannel,
-        vetting: Vetting,
+        vetting: Vets,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._agents = agents

@@ -10,7 +10,7 @@ from ..geometry import Worker
 from ..plan import EngineTransferPlan, plan_transfer
 from .errors import HandshakeError
 from .greeting import Greeting
-from .rank_agent import Lists, RankAgent, Vetting
+from .port import Lists, Port, Vets
 
 
 @dataclass(eq=False, slots=True)
@@ -23,10 +23,10 @@ class Link:
     greeting: Greeting
     line: int
     plans: Mapping[Worker, EngineTransferPlan]
-    vetting: Vetting
+    vetting: Vets
     lists: dict[tuple[Worker, Worker], Lists] = field(default_factory=dict)
     gone_at: float | None = None
-    added: list[tuple[RankAgent, str]] = field(default_factory=list)
+    added: list[tuple[Port, str]] = field(default_factory=list)
     vetted: set[Worker] = field(default_factory=set)
 
     @property
@@ -36,7 +36,7 @@ class Link:
     def agent_name(self, worker: Worker) -> str:
         return self.greeting.endpoints[worker].agent
 
-    def connect(self, agent: RankAgent, worker: Worker) -> None:
+    def connect(self, agent: Port, worker: Worker) -> None:
         """Let one of our ranks reach a rank of the peer. Raises `HandshakeError`."""
         endpoint = self.greeting.endpoints[worker]
         if agent.knows(endpoint.agent):
@@ -81,8 +81,8 @@ def link_to_producer(
     theirs: Greeting,
     line: int,
     *,
-    agents: Mapping[Worker, RankAgent],
-    vetting: Vetting,
+    agents: Mapping[Worker, Port],
+    vetting: Vets,
 ) -> Link:
     """Meet a producer: plan, connect each of our ranks to those it faces, and prepare all lists."""
     link = Link(theirs, line, plans_between(theirs, mine), vetting)
@@ -102,13 +102,13 @@ def link_to_producer(
     return link
 
 
-def link_to_consumer(mine: Greeting, theirs: Greeting, line: int, *, vetting: Vetting) -> Link:
+def link_to_consumer(mine: Greeting, theirs: Greeting, line: int, *, vetting: Vets) -> Link:
     """Meet a consumer. It reads by itself; only a push makes connections towards it."""
     check_engines(mine.geometry, theirs.geometry)
     return Link(theirs, line, {}, vetting)
 
 
-def prepare_push(link: Link, mine: Greeting, agents: Mapping[Worker, RankAgent]) -> None:
+def prepare_push(link: Link, mine: Greeting, agents: Mapping[Worker, Port]) -> None:
     """Connect our ranks to those of a consumer that they will write to, once per link."""
     if link.plans:
         return

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from ..descriptors import Ids, Rows, expand
-from .binding import LOCAL, Agent, Handle, open_agent
+from .binding import LOCAL, Agent, open_agent
 from .errors import HandshakeError, PeerError
+from .port import Handle, Lists
 from .runs import runs_of
 
 MAX_INDEX = 1 << 31
 """NIXL takes indices of prepared lists as int32."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Lists:
-    """Both sides of a channel, prepared once. `name` is the remote agent's."""
-
-    name: str
-    local_rows: Rows
-    remote_rows: Rows
-    local: Handle
-    remote: Handle
 
 
 class Vetting:
@@ -67,7 +56,7 @@ def _load(agent: Agent, own: str, name: str, metadata: bytes) -> str:
 
 
 class RankAgent:
-    """Not thread-safe, and polled by its owner. Errors of NIXL become `PeerError`."""
+    """A port over NIXL, whose errors become `PeerError`."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -10,12 +10,11 @@ from ..errors import RequestError
 from ..geometry import EngineGeometry, Worker
 from ..leases import ConsumerLeases
 from ..request import NULL_BLOCK, TransferRequest, pair_units
-from .binding import Handle
 from .errors import PeerError
 from .link import Link
 from .notice import Notice
 from .outcome import Sent, Status
-from .rank_agent import RankAgent
+from .port import Handle, Port
 
 SETTLE_SECONDS = 0.5
 """How long what a dead peer had sent may take out of the kernel's buffers, polled all the while."""
@@ -52,7 +51,7 @@ class Receiving:
     def __init__(
         self,
         geometry: EngineGeometry,
-        agents: Mapping[Worker, RankAgent],
+        agents: Mapping[Worker, Port],
         clock: Callable[[], float],
     ) -> None:
         self._geometry = geometry

@@ -11,13 +11,12 @@ from ..geometry import EngineGeometry, Worker
 from ..leases import ProducerLeases
 from ..mapping import notifications_per_producer
 from ..request import TransferRequest
-from .binding import Handle
 from .errors import PeerError
 from .greeting import Greeting
 from .link import Link, prepare_push
 from .notice import Notice
 from .outcome import Sent
-from .rank_agent import RankAgent
+from .port import Handle, Port
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +38,7 @@ class Sending:
     def __init__(
         self,
         greeting: Greeting,
-        agents: Mapping[Worker, RankAgent],
+        agents: Mapping[Worker, Port],
         clock: Callable[[], float],
     ) -> None:
         self._greeting = greeting

@@ -12,8 +12,10 @@ from ir.transfer import EngineGeometry, ModelCache, RequestError, TransferReques
 from ir.transfer import groups as make
 from ir.transfer.nixl.engine import Engine
 from ir.transfer.nixl.errors import HandshakeError, PeerError
+from ir.transfer.nixl.memory_port import MemoryPort, Network
 from ir.transfer.nixl.notice import Notice
 from ir.transfer.nixl.outcome import Status
+from ir.transfer.nixl.port import Port, Vets
 from ir.transfer.nixl.rank_agent import RankAgent, Vetting
 from ir.transfer.nixl.side_channel import SideChannel
 
@@ -39,7 +41,7 @@ class Clock:
 class Side:
     """One engine with memory of its own."""
 
-    def __init__(self, name: str, tp: int, clock: Clock) -> None:
+    def __init__(self, name: str, tp: int, clock: Clock, network: Network | None) -> None:
         self.geometry = EngineGeometry(
             engine_id=name, model=MODEL, tp=tp, num_blocks=5, block_tokens=4, kernel_tokens=4
         )
@@ -47,11 +49,14 @@ class Side:
             w: [np.zeros((5, n), dtype=np.uint8) for n in self.geometry.page_strides(0)]
             for w in self.geometry.workers
         }
-        self.agents = {w: RankAgent(f"{name}{w.rank}") for w in self.geometry.workers}
+        self.agents: dict[Worker, Port] = {}
+        for w in self.geometry.workers:
+            own = f"{name}{w.rank}"
+            self.agents[w] = RankAgent(own) if network is None else MemoryPort(own, network)
         for w, agent in self.agents.items():
             agent.register([(t.ctypes.data, t.nbytes) for t in self.memory[w]])
         self.channel = SideChannel()
-        self.vetting = Vetting(f"{name}/vetting")
+        self.vetting: Vets = network or Vetting(f"{name}/vetting")
         self.clock = clock
         self.live("first")
 
@@ -108,13 +113,17 @@ class Sides:
         self.d.agents[Worker(0, rank)].notify("P0", notice)
 
 
-@pytest.fixture
-def sides(nixl: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sides]:
-    """A producer of TP 1 and a consumer of TP 2, already met."""
+@pytest.fixture(params=["memory", "nixl"])
+def sides(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sides]:
+    """A producer of TP 1 and a consumer of TP 2, already met, over either transport."""
+    network = Network()
+    if request.param == "nixl":
+        request.getfixturevalue("nixl")
+        network = None
     monkeypatch.setitem(os.environ, "UCX_LOG_LEVEL", "fatal")
     monkeypatch.setitem(os.environ, "NIXL_LOG_LEVEL", "FATAL")
     clock = Clock()
-    both = Sides(Side("P", 1, clock), Side("D", 2, clock), clock)
+    both = Sides(Side("P", 1, clock, network), Side("D", 2, clock, network), clock)
     for tensor in both.p.memory[Worker(0, 0)]:
         tensor[:] = np.arange(1, 1 + tensor.size, dtype=np.uint8).reshape(tensor.shape)
     both.meet()
@@ -122,7 +131,7 @@ def sides(nixl: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sides]:
     for side in (both.p, both.d):
         side.channel.close()
         for agent in side.agents.values():
-            agent.deregister()
+            agent.register([])
 
 
 def test_a_pull_is_done_when_it_was_seen_to_be(sides: Sides):
@@ -301,3 +310,14 @@ def test_an_unknown_peer_is_refused(sides: Sides):
         sides.d.engine.pull("X", REQUEST, seconds=5)
     with pytest.raises(PeerError, match=r"peer 'X' is unknown; accepted: one of \['D'\]"):
         sides.p.engine.hold("X", "p", seconds=5)
+
+
+@pytest.mark.parametrize("sides", ["memory"], indirect=True)
+def test_a_producer_that_vanishes_costs_the_requests_it_was_to_send(sides: Sides):
+    network = sides.d.vetting
+    assert isinstance(network, Network)
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    del network.ports["P0"]
+    sides.until(lambda: not sides.landing())
+    assert sides.d.engine.status("d") is Status.FAILED
+    assert not any(t.any() for of in sides.d.memory.values() for t in of)
