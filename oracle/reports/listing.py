@@ -11,10 +11,11 @@ from rich.table import Table
 from oracle.engine import describe
 from oracle.errors import OracleError, UsageError
 from oracle.judges.table import CODES, JUDGES, LATER
+from oracle.kinds import kind_named
 from oracle.plan import Selection
 from oracle.properties import PROPERTIES
-from oracle.properties.numerics import ROUTES
 from oracle.reports.columns import listed, table
+from oracle.subject import Provider
 from oracle.subjects import DESCRIPTIONS
 from reference.contract import CONTRACTS
 from reference.legal import DECLARATIONS
@@ -89,19 +90,31 @@ def _providers(imports: tuple[str, ...]) -> Table:
             made.add_row(
                 p.op,
                 p.name,
-                _routes(p.routes),
-                (p.contract or "the op's").removeprefix(f"{p.op}/"),
+                _routes(p),
+                _contract(p),
                 escape(p.unavailable) or "yes",
             )
     return made
 
 
-def _routes(routes: tuple[str, ...]) -> str:
-    """The routes by what is missing of all of them, which is shorter."""
-    missing = [r for r in ROUTES if r not in routes]
-    if not routes:
+def _routes(provider: Provider) -> str:
+    """The routes, by what is missing of all that drive its op where that is shorter."""
+    properties = [p for p in PROPERTIES.values() if provider.op in kind_named(p.kind).ops]
+    known = dict.fromkeys(route for prop in properties for route in prop.routes)
+    missing = [route for route in known if route not in provider.routes]
+    if not provider.routes:
         return "none"
-    return "all but " + ", ".join(missing) if missing else "all"
+    if not missing:
+        return "all"
+    if len(missing) < len(provider.routes):
+        return "all but " + ", ".join(missing)
+    return ", ".join(provider.routes)
+
+
+def _contract(provider: Provider) -> str:
+    if provider.contract is not None:
+        return provider.contract.removeprefix(f"{provider.op}/")
+    return "the op's" if provider.op in DECLARATIONS else ""
 
 
 def _judges() -> Table:
