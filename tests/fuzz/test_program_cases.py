@@ -22,7 +22,8 @@ from fuzz.strategies.programs import (
 )
 from reference.legal import DECLARATIONS
 from reference.model import ProgramCase, Value, case_from_json, case_to_json, digest
-from reference.programs import ATEN, ExpectedProgram, expect_program
+from reference.model.program_edits import without_dead_steps
+from reference.programs import ATEN, ExpectedProgram, Machine, expect_program
 from reference.programs.removal import clones
 
 MAKERS = {
@@ -79,6 +80,30 @@ def test_every_target_of_the_vocabulary_is_called() -> None:
         for step in case.steps
     }
     assert called == set(ATEN)
+
+
+def test_every_write_changes_something() -> None:
+    writes = 0
+    for case in made("any", 200):
+        machine = Machine(case.storages, case.tensors, case.inputs)
+        for step in case.steps:
+            taken = [machine.values[n].memory for n in step.values()]
+            before = [memory.content() for memory in taken]
+            assert machine.apply(step) is None
+            if ATEN[step.target].writes:
+                writes += 1
+                assert [memory.content() for memory in taken] != before
+    assert writes > 150
+
+
+def test_most_programs_have_no_dead_step_but_clones() -> None:
+    dead = 0
+    for case in made("any", 300):
+        live = without_dead_steps(
+            case, lambda s: bool(ATEN[s.target].writes) or s.target == "aten.clone.default"
+        )
+        dead += live != case
+    assert 1 <= dead <= 45
 
 
 def features(case: ProgramCase) -> set[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reference.model import Fill, Name, ProgramCase, ProgramStep, Storage, Value, View
-from reference.model.program_edits import renumbered, without_step
+from reference.model.program_edits import renumbered, without_dead_steps, without_step
 from reference.programs import ExpectedProgram, expect_program
 from reference.programs.removal import admits, clones, may_go, without_clones
 
@@ -129,6 +129,18 @@ def test_what_stands_in_for_a_step_is_renumbered_everywhere() -> None:
         step("stack.default", (v(2), v(2))),
     )
     assert edited.outputs == (3, 0)
+
+
+def test_what_only_dead_steps_use_is_dead() -> None:
+    case = program(
+        DOUBLE, CLONE, step("neg.default", v(2)), step("abs.default", v(4)),
+        step("add.Tensor", v(0), v(3)), outputs=(6,),
+    )  # fmt: skip
+    kept = program(DOUBLE, CLONE, step("add.Tensor", v(0), v(3)), outputs=(4,))
+    assert without_dead_steps(case, lambda _: False) == kept
+    assert without_dead_steps(case, lambda s: s.target == "aten.abs.default") == case
+    nothing = without_dead_steps(replace(case, outputs=(0,)), lambda _: False)
+    assert nothing == program(outputs=(0,))
 
 
 def test_keywords_and_lists_are_renumbered() -> None:
