@@ -11,7 +11,14 @@ import torch
 
 from ir.capture.errors import CaptureRefused
 from ir.capture.graph import CapturedGraph
-from ir.capture.host import Recording, Subject, check_owners, ledger_entries, record
+from ir.capture.host import (
+    Recording,
+    Subject,
+    check_owners,
+    ledger_entries,
+    record,
+    unwritten,
+)
 from ir.capture.ledger import AddressLedger
 from ir.capture.owners import places
 from ir.capture.tape import storage_bytes, tensors_in
@@ -73,4 +80,5 @@ def capture_cuda(subject: Subject) -> CapturedGraph:
         outputs=outputs,
         ledger=AddressLedger(entries),
         poison=poison,
+        unwritten=unwritten(subject, captured),
     )

@@ -64,6 +64,7 @@ def capture(
         if backend == "cuda" or (backend == "auto" and cuda.lies_on_gpu(subject)):
             return cuda.capture_cuda(subject)
         recording, entries = host.capture_host(subject)
+        unwritten = host.unwritten(subject, recording)
     tape = recording.recorder.tape
     calls = tuple(entry.repeat for entry in tape.entries)
 
@@ -80,5 +81,6 @@ def capture(
         outputs=recording.outputs,
         ledger=AddressLedger(entries),
         poison=tape.poison,
+        unwritten=unwritten,
         calls=tuple((entry.name, entry.manner) for entry in tape.entries),
     )

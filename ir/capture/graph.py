@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ir.capture import session
+from ir.capture.contents import digest
 from ir.capture.errors import CaptureRefused, ReplayError
 from ir.capture.ledger import AddressLedger
 from ir.capture.rules import check_tensor
@@ -39,6 +41,7 @@ class CapturedGraph:
         outputs: object,
         ledger: AddressLedger,
         poison: Callable[[int], None],
+        unwritten: Sequence[tuple[str, Tensor]] = (),
         calls: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self.name = name
@@ -53,6 +56,8 @@ class CapturedGraph:
         self._names = tuple(names)
         self._run = run
         self._poison = poison
+        # Weak: an owner that the graph does not use may go when it likes.
+        self._unwritten = tuple((name, weakref.ref(t)) for name, t in unwritten)
         self._busy = threading.Lock()
 
     def __repr__(self) -> str:
@@ -80,6 +85,27 @@ class CapturedGraph:
                 return self.outputs
             with torch.inference_mode(False), torch.no_grad():
                 return copied(self.outputs)
+
+    def audited(self, *inputs: Tensor) -> object:
+        """`replay`, and a look at everything reachable that no recorded call writes.
+
+        A kernel that was taken whole, or memory that a graph and something else both hold, shows
+        here. Slow: it hashes every such owner twice. Raises ReplayError, naming the first that
+        has changed, and as `replay` does.
+        """
+        session.refuse_inside(f"replay of {self.name}")
+        with self._exclusive(), torch.inference_mode():
+            if inputs:
+                self._fill(inputs)
+        watched = [(name, t) for name, ref in self._unwritten if (t := ref()) is not None]
+        before = [digest(t) for _, t in watched]
+        result = self.replay()
+        for (name, t), was in zip(watched, before, strict=True):
+            if digest(t) != was:
+                raise ReplayError(
+                    name, "changed by the replay", "writes by recorded calls, to their arguments"
+                )
+        return result
 
     def seal(self) -> None:
         """From here on refuse whoever creates, replaces or grows a state (`ir.ir_state`).

@@ -8,8 +8,6 @@ Like a CUDA capture this leaves nothing behind: whatever the function wrote is p
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +16,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from ir.capture import session
+from ir.capture.contents import digest
 from ir.capture.errors import CaptureRefused
 from ir.capture.ledger import Entry, extent
 from ir.capture.owners import Place, host_arrays, places
@@ -48,14 +47,6 @@ class Subject:
     names: tuple[str, ...]
     generators: tuple[torch.Generator, ...]
     owners: Mapping[str, object]
-
-
-def digest(t: Tensor) -> bytes:
-    """Of the whole storage."""
-    data = storage_bytes(t).cpu()
-    # torch never again resizes a storage that NumPy has seen, so the bytes are read in place.
-    view = (ctypes.c_char * data.numel()).from_address(data.data_ptr()) if data.numel() else b""
-    return hashlib.blake2b(view, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,3 +240,10 @@ def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
     entries = ledger_entries(subject, found, recording)
     rehearse(subject, recording, entries)
     return recording, entries
+
+
+def unwritten(subject: Subject, recording: Recording) -> list[tuple[str, Tensor]]:
+    """Inputs and owners that no recorded call writes, by name."""
+    named = [(f"input {n}", t) for n, t in zip(subject.names, subject.inputs, strict=True)]
+    named += [(p.name, p.tensor) for p in places(subject.fn, subject.owners)]
+    return [(name, t) for name, t in named if storage_of(t) not in recording.recorder.saved]

@@ -7,7 +7,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
 )
 from torch import Tensor
@@ -67,6 +66,8 @@ class Captures(RuleBasedStateMachine):
         elif owner in self.held:
             self.model.drop(owner)
             del self.held[owner]
+        # At once: rules are drawn so that few runs would replay between two changes.
+        self.replay([value], 0)
 
     @rule(owner=st.sampled_from(OWNERS), value=SMALL)
     def write(self, owner: str, value: int) -> None:
@@ -121,7 +122,6 @@ class Captures(RuleBasedStateMachine):
         assert not isinstance(expected, Refused)
         self.graphs[name] = graph
 
-    @precondition(lambda self: self.graphs)
     @rule(values=st.lists(SMALL, min_size=1, max_size=3), poison=st.sampled_from((0, 0x5A, 0xC3)))
     def replay(self, values: list[int], poison: int) -> None:
         for name in sorted(self.graphs):

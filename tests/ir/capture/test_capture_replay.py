@@ -339,3 +339,28 @@ def test_inference_mode_hides_nothing(body, reason: str):
     with torch.inference_mode(), pytest.raises(CaptureRefused) as refused:
         capture(body, torch.ones(3))
     assert refused.value.reason == reason
+
+
+def test_an_audited_replay_finds_the_writes_of_a_kernel_taken_whole():
+    buffer, other = torch.zeros(2), torch.zeros(2)
+    memory = buffer.numpy()
+    writes = [False]
+
+    @torch.library.custom_op("test_capture::writing", mutates_args=())
+    def writing(x: Tensor) -> Tensor:
+        if writes[0]:
+            memory[0] += 1
+        return x + 1
+
+    register_replayable(torch.ops.test_capture.writing.default)
+
+    def step(x: Tensor) -> Tensor:
+        other.add_(x)
+        return writing(x) + buffer * 0
+
+    graph = capture(step, torch.zeros(2))
+    assert equal(graph.audited(torch.ones(2)), torch.full((2,), 2.0))
+    assert torch.equal(other, torch.ones(2))
+    writes[0] = True
+    with pytest.raises(ReplayError, match="buffer is changed by the replay"):
+        graph.audited(torch.ones(2))
