@@ -279,6 +279,24 @@ def explain(
     raise typer.Exit(code=code)
 
 
+@app.command()
+def bench(
+    rounds: Annotated[
+        int, typer.Option(help="The best of so many rounds counts.", metavar="N")
+    ] = 9,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write the timings here.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Time dispatch, lowering, clone elimination and transfer plans on this machine.
+
+    What is paired runs in turns; the ratios are what compares between machines.
+    """
+    from oracle.bench import bench_to_text
+
+    raise typer.Exit(code=bench_to_text(rounds, json_file))
+
+
 def main() -> None:
     """Entry point: wrong use exits 2 with one line on stderr."""
     try:

@@ -38,19 +38,21 @@ def explain(
     # A model's file may register providers of its own.
     case = _case(Path(item)) if item.endswith(".json") else None
     model, inputs = (None, ()) if case is not None else _found(item)
+    graphs: list[tuple[str, str, int]] = []
+
+    def watch(stage: str, graph: Any) -> None:
+        graphs.append((stage, source_of(graph, stage), len(graph.nodes)))
+
+    report = Report(watch=watch)
     with _priority(providers):
-        for _ in range(2 if warm else 1):
-            report = Report()
-            graphs: list[tuple[str, str, int]] = []
-
-            def watch(stage: str, graph: Any) -> None:
-                graphs.append((stage, source_of(graph, stage), len(graph.nodes)))  # noqa: B023
-
-            report.watch = watch
-            if case is not None:
-                _program(case, cache, report)
-            else:
-                _compile(item, model, inputs, cache, report)
+        if case is not None:
+            if warm:
+                _program(case, cache, Report())
+            _program(case, cache, report)
+        else:
+            if warm:
+                _compile(item, model, inputs, cache, Report())
+            _compile(item, model, inputs, cache, report)
     sizes = iter([size for stage, _, size in graphs if stage == "functionalize"])
     return Explanation(
         item=item,
