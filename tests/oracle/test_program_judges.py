@@ -1,0 +1,263 @@
+"""The judges of programs, each on a run that is right but for one thing."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from oracle.judges import JUDGES
+from oracle.judges.programs_graph import GRAPH_KINDS
+from oracle.kinds import Terms, kind_named
+from oracle.observation import Declined, Died, Raised
+from oracle.program_observation import (
+    CloneFacts,
+    GraphFacts,
+    GraphFault,
+    Perturbed,
+    ProgramReturned,
+)
+from oracle.properties import PROPERTIES
+from oracle.properties.shares import SHARES
+from oracle.subjects.programs import reference
+from oracle.verdict import Outcome
+from reference.model import ProgramCase, ProgramStep, Storage, Value, View
+
+PROGRAM = kind_named("program")
+
+
+def case(*, norm: bool = False) -> ProgramCase:
+    """y = 2x (or its norm), returned with a view of x; x is written."""
+    call = (
+        ProgramStep("ir.rms_norm.default", (Value(1), None, 0.0))
+        if norm
+        else ProgramStep("aten.mul.Tensor", (Value(1), 2))
+    )
+    return ProgramCase(
+        storages=(Storage("float32", 5, np.arange(1, 6, dtype=np.float32).tobytes()),),
+        tensors=(View(0, (2, 2), (2, 1)),),
+        inputs=(0,),
+        steps=(
+            ProgramStep("aten.add_.Tensor", (Value(0), 1)),
+            call,
+            ProgramStep("aten.select.int", (Value(0), 0, 1)),
+        ),
+        outputs=(2, 3),
+    )
+
+
+Change = Callable[[ProgramReturned], object]
+
+
+def judged(judge: str, change: Change, *, norm: bool = False) -> tuple[object, ...]:
+    """The verdict on the reference's own answer with one thing changed."""
+    program = case(norm=norm)
+    right = reference.observe(program)
+    assert isinstance(right, ProgramReturned)
+    found = change(right)
+    expectation = PROGRAM.expect(program, Terms())
+    evidence = PROGRAM.evidence(program, expectation, found, Terms())
+    verdict = JUDGES[judge].judge(evidence)
+    return verdict.outcome.value, verdict.kind, str(verdict.place or "")
+
+
+def output(number: int, **changed: object) -> Change:
+    def change(right: ProgramReturned) -> ProgramReturned:
+        outputs = list(right.outputs)
+        outputs[number] = replace(outputs[number], **changed)  # type: ignore[arg-type]
+        return replace(right, outputs=tuple(outputs))
+
+    return change
+
+
+def other_values(right: ProgramReturned) -> ProgramReturned:
+    values = right.outputs[0].values.copy()
+    values[1, 0] = 7
+    return output(0, values=values)(right)  # type: ignore[return-value]
+
+
+def written_beside(right: ProgramReturned) -> ProgramReturned:
+    after = right.inputs_after[0].copy()
+    after[4] = 0
+    return replace(right, inputs_after=(after,))
+
+
+def not_written(right: ProgramReturned) -> ProgramReturned:
+    after = right.inputs_after[0].copy()
+    after[0] = 1
+    return replace(right, inputs_after=(after,))
+
+
+def graph(**facts: object) -> Change:
+    return lambda right: replace(right, graph=GraphFacts(**facts))  # type: ignore[arg-type]
+
+
+def step_off(right: ProgramReturned) -> ProgramReturned:
+    seen = right.seen[2]
+    return replace(right, seen={2: replace(seen, values=seen.values * np.float32(1.5))})
+
+
+PERTURBED = Perturbed(
+    factor="shape", order="program first", step=0, same_key=True, same_graph=False,
+    warm="a", cold="b",
+)  # fmt: skip
+CLONES = CloneFacts(clones=(2, 3), removed=(2,), removable=1, told="data set 1")
+VERDICTS: dict[str, tuple[str, Change, str, str]] = {
+    "arity": (
+        "program-values", lambda r: replace(r, outputs=r.outputs[:1]),
+        "arity", "outputs: observed 1, expected 2",
+    ),
+    "dtype": (
+        "program-values", output(0, dtype="float16"),
+        "dtype", "output[0]: observed float16, expected float32",
+    ),
+    "shape": (
+        "program-values", output(0, shape=(4,)),
+        "shape", "output[0]: observed (4,), expected (2, 2)",
+    ),
+    "value": (
+        "program-values", other_values, "value", "output[0, 1, 0]: observed 7.0, expected 8.0"
+    ),
+    "route": (
+        "program-routes", other_values,
+        "route-differs", "output[0, 1, 0]: observed 7.0, expected 8.0",
+    ),
+    "beside": (
+        "program-inputs", written_beside,
+        "input-after", "beside inputs[0, 4]: observed 0.0, expected 5.0",
+    ),
+    "input": (
+        "program-inputs", not_written,
+        "input-after", "input[0, 0]: observed 1.0, expected 2.0",
+    ),
+    "stride": (
+        "program-layout", output(0, strides=(1, 2)), "stride",
+        "output[0]: observed strides (1, 2), expected strides (2, 1) for shape (2, 2)",
+    ),
+    "offset": (
+        "program-layout", output(1, offset=0),
+        "offset", "output[1]: observed offset 0, expected offset 2",
+    ),
+    "device": (
+        "program-layout", output(0, device="meta"),
+        "device", "output[0]: observed meta, expected cpu",
+    ),
+    "aliases an input": (
+        "program-aliases", output(0, storage=0), "output-aliases-input",
+        "output[0]: observed in storage 0 of the inputs, expected in memory of its own",
+    ),
+    "lost its input": (
+        "program-aliases", output(1, storage=-7), "output-lost-its-input",
+        "output[1]: observed in memory of its own, expected in storage 0 of the inputs",
+    ),
+    "reaches": (
+        "program-aliases", lambda r: replace(r, reached=(("output 1",), ("storage 0",))),
+        "write-reaches",
+        "write to output[0]: observed changes output 1, expected changes nothing else",
+    ),
+    "raised": (
+        "program-completion", lambda _r: Raised("RuntimeError", (), "no\nmore"),
+        "raised", "program: observed RuntimeError: ['no'], expected outputs",
+    ),
+    "crash": (
+        "program-completion", lambda _r: Died("SIGSEGV"),
+        "crash", "process: observed SIGSEGV, expected outputs",
+    ),
+    "timeout": (
+        "program-completion", lambda _r: Died("timeout"),
+        "timeout", "process: observed timeout, expected outputs",
+    ),
+    "weak key": (
+        "program-cache", lambda r: replace(r, perturbed=(PERTURBED,)), "cache-key-too-weak",
+        "shape: observed graph a (program first), expected graph b, as without a cache",
+    ),
+    "warm": (
+        "program-cache", graph(structure="a", uncached="b", lowered=1, misses=1),
+        "warm-differs",
+        "graph: observed graph a on a warm cache, expected graph b, as without a cache",
+    ),
+    "again": (
+        "program-cache", graph(structure="a", uncached="a", lowered=2, hits=1, misses=1),
+        "traced-again",
+        "cache: observed 1 traced again of 2, expected none: the cache has served this very graph",
+    ),
+    "clones": (
+        "program-clones", lambda r: replace(r, clones=CLONES), "removed-needed",
+        "clones: observed values 2 removed, expected kept: data set 1 tells",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_one_thing_that_is_wrong_is_what_is_said(name: str):
+    judge, change, kind, place = VERDICTS[name]
+    assert judged(judge, change) == ("DISAGREES", kind, place)
+    assert kind in JUDGES[judge].kinds
+
+
+@pytest.mark.parametrize("kind", GRAPH_KINDS)
+def test_each_fault_of_a_graph_is_a_kind(kind: str):
+    found = judged("program-graph", graph(faults=(GraphFault(kind, "add", "this", "that"),)))
+    assert found == ("DISAGREES", kind, "graph: observed add: this, expected that")
+
+
+def test_what_an_op_of_the_ir_returns_is_held_against_its_contract():
+    outcome, kind, place = judged("program-steps", step_off, norm=True)
+    assert (outcome, kind) == ("DISAGREES", "value")
+    assert str(place).startswith("y[")
+
+
+@pytest.mark.parametrize("judge", [n for n in JUDGES if n.startswith("program-")])
+@pytest.mark.parametrize("norm", [False, True])
+def test_what_is_right_is_not_disagreed_with(judge: str, norm: bool):
+    assert judged(judge, lambda right: right, norm=norm)[0] in ("AGREES", "NOT_APPLICABLE")
+
+
+def test_an_illegal_program_that_returns_is_not_refused():
+    refused = replace(
+        case(), steps=(ProgramStep("aten.view.default", (Value(0), (3, 3))),), outputs=(1,)
+    )
+    right = reference.observe(case())
+    expectation = PROGRAM.expect(refused, Terms())
+    evidence = PROGRAM.evidence(refused, expectation, right, Terms())
+    verdict = JUDGES["program-completion"].judge(evidence)
+    assert (verdict.outcome, verdict.kind) == (Outcome.DISAGREES, "not-refused")
+
+
+def test_a_declined_run_is_counted_by_its_reason():
+    program = case()
+    evidence = PROGRAM.evidence(
+        program, PROGRAM.expect(program, Terms()), Declined("as-stock-torch"), Terms()
+    )
+    assert PROGRAM.measures(evidence) == {"as-stock-torch": 1}
+
+
+@pytest.mark.parametrize("name", ["lowering", "clones"])
+def test_a_tenth_is_compiled_and_a_twentieth_by_inductor(name: str):
+    streams = PROPERTIES[name].streams("program", "")
+    shared = [s for s in streams if s.name != "perturbed"]
+    every = sum(s.count for s in shared)
+    shares = {
+        route: sum(s.count for s in shared if route in s.routes) / every
+        for route in ("backend", "inductor")
+    }
+    assert shares == pytest.approx({"backend": 0.1, "inductor": 0.05}, abs=0.002)
+    assert sum(share.percent for share in SHARES) == 100
+
+
+def test_a_run_that_traces_too_much_again_is_told():
+    found = PROPERTIES["lowering"].demands({"hits": 80, "misses": 20, "spurious offset": 6})
+    assert found == (
+        "lowering: 6.0 % of look-ups traced again what lay there under another key, "
+        "at most 5 % wanted",
+    )
+    assert PROPERTIES["lowering"].demands({"hits": 80, "misses": 20, "spurious offset": 5}) == ()
+
+
+def test_a_run_that_keeps_too_many_clones_or_removes_a_needed_one_is_told():
+    demands = PROPERTIES["clones"].demands
+    assert demands({"removable": 100, "removed": 98}) == ()
+    assert demands({"removable": 100, "removed": 97, "removed of none": 1}) == (
+        "clones: 97.0 % of what can go is removed, at least 98 % wanted",
+        "clones: 1 removed in programs in which none can go, 0 wanted",
+    )
