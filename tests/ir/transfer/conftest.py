@@ -1,42 +1,29 @@
 """Random small transfers, run on the planner and compared with the reference byte by byte."""
 
-import random
 from collections import Counter
-from dataclasses import dataclass, replace
-from math import lcm
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import reference.transfer as rt
+from fuzz.chooser import SeededChooser
+from fuzz.strategies.transfers import FAMILIES, transfer_case
 from ir.transfer import (
     Arena,
-    CacheGroup,
     EngineGeometry,
-    Layout,
     MemoryTransport,
     ModelCache,
     Placement,
     TransferRequest,
     Worker,
 )
-from ir.transfer import groups as make
 from ir.transfer import plan as planning
 from ir.transfer.groups import Kind
+from oracle.subjects.transfers.convert import as_engines, as_request
 
-TP_SIZES = (1, 2, 3, 4, 6, 8)
-FAMILIES = (
-    ("full",),
-    ("sliding",),
-    ("mla",),
-    ("full", "sliding"),
-    ("full", "mamba1"),
-    ("full", "mamba2"),
-    ("full", "gdn"),
-    ("mla", "gdn"),
-    ("full", "sliding", "mamba2"),
-)
+LABEL = "random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,140 +84,13 @@ def as_transfer(request: TransferRequest) -> rt.Transfer:
     )
 
 
-def _group(rng: random.Random, kind: str, layers: list[int], tps: tuple[int, int]) -> CacheGroup:
-    p, d = tps
-    either = [n for n in TP_SIZES if not ((n % p and p % n) or (n % d and d % n))]
-    ranks = lcm(p, d)
-    size = rng.randint(1, 3)
-    match kind:
-        case "full" | "sliding":
-            window = rng.randint(1, 20) if kind == "sliding" else None
-            return make.attention(
-                layers, kv_heads=rng.choice(either), head_size=size, itemsize=1, window=window
-            )
-        case "mla":
-            return make.latent(layers, width=size, itemsize=2)
-        case "mamba1":
-            return make.mamba1(
-                layers,
-                channels=ranks * rng.randint(1, 2),
-                state_size=size,
-                conv_columns=2,
-                conv_itemsize=1,
-                ssm_itemsize=2,
-            )
-        case "mamba2":
-            return make.mamba2(
-                layers,
-                heads=ranks * rng.randint(1, 2),
-                head_size=size,
-                state_size=2,
-                n_groups=rng.choice(either),
-                conv_columns=2,
-                conv_itemsize=1,
-                ssm_itemsize=2,
-            )
-        case _:
-            return make.gated_delta_net(
-                layers,
-                key_heads=ranks,
-                key_size=size,
-                value_heads=ranks * rng.randint(1, 2),
-                value_size=2,
-                conv_columns=2,
-                conv_itemsize=1,
-                ssm_itemsize=2,
-            )
-
-
-def _stages(rng: random.Random, layers: int) -> tuple[int, ...]:
-    if layers > 1 and rng.random() < 0.3:
-        cut = rng.randint(1, layers - 1)
-        return (cut, layers - cut)
-    return (layers,)
-
-
-def _lists(
-    rng: random.Random, engine: EngineGeometry, prompt: int, *, extra: bool, is_producer: bool
-) -> tuple[tuple[tuple[int, ...], ...], int]:
-    """Blocks of each group at random places, and how many blocks there must be for them."""
-    counts = []
-    for group in engine.model.groups:
-        blocks = -(-prompt // engine.block_tokens)
-        counts.append(1 if group.kind.is_state else blocks + (extra and rng.random() < 0.3))
-    pool = sum(counts) if engine.shares_tensors else max(counts)
-    total = pool + rng.randint(1, 4)
-    free = rng.sample(range(1, total), pool)
-    lists = []
-    for group, count in zip(engine.model.groups, counts, strict=True):
-        if engine.shares_tensors:
-            blocks, free = free[:count], free[count:]
-        else:
-            blocks = rng.sample(free, count)
-        if group.kind.is_state and rng.random() < 0.5 and is_producer:
-            blocks = [0, 0, *blocks]
-        if group.window is not None and rng.random() < 0.7:
-            # The last block that nothing in the window needs may be gone, and those before it.
-            dead = max(0, prompt - group.window) // engine.block_tokens
-            gone = rng.randint(0, dead)
-            blocks = [0] * gone + blocks[gone:]
-        lists.append(tuple(blocks))
-    return tuple(lists), total
-
-
 def random_scenario(seed: int, *, families: tuple[tuple[str, ...], ...] = FAMILIES) -> Scenario:
-    rng = random.Random(seed)
-    pairs = [(p, d) for p in TP_SIZES for d in TP_SIZES if p % d == 0 or d % p == 0]
-    tps = rng.choice(pairs)
-    kinds = rng.choice(families)
-    layers = list(range(len(kinds) * rng.randint(1, 2)))
-    model = ModelCache(
-        "small",
-        tps[0] * tps[1],
-        tuple(_group(rng, kind, layers[i :: len(kinds)], tps) for i, kind in enumerate(kinds)),
-    )
-    unit = rng.choice((1, 2, 4))
-    kernels = [unit, unit * rng.choice((1, 1, 2, 4))]
-    rng.shuffle(kernels)
-    mixed = len({1 if g.kind.is_state else len(g.parts) for g in model.groups}) > 1
-    engines = []
-    for name, tp, kernel in zip(("P", "D"), tps, kernels, strict=True):
-        shares = rng.random() < 0.5
-        placement = rng.choice(tuple(Placement))
-        engines.append(
-            EngineGeometry(
-                engine_id=name,
-                model=model,
-                tp=tp,
-                num_blocks=1,
-                block_tokens=kernel * rng.randint(1, 3),
-                kernel_tokens=kernel,
-                layout=rng.choice(tuple(Layout)),
-                placement=Placement.BLOCKS_FIRST if shares and mixed else placement,
-                stage_layers=_stages(rng, len(layers)),
-                shares_tensors=shares,
-                page_padding=rng.choice((0, 0, 3)),
-            )
-        )
-    producer, consumer = engines
-    step = rng.choice(engines).block_tokens
-    prompt = max(1, step * rng.randint(1, 3) + rng.choice((-1, 0, 1)))
-    boundaries = range(0, prompt, max(kernels))
-    cached = rng.choice((0, rng.choice(boundaries), rng.choice(boundaries), prompt))
-    theirs, p_blocks = _lists(rng, producer, prompt, extra=True, is_producer=True)
-    ours, d_blocks = _lists(rng, consumer, prompt, extra=True, is_producer=False)
-    return Scenario(
-        replace(producer, num_blocks=p_blocks),
-        replace(consumer, num_blocks=d_blocks),
-        TransferRequest(
-            producer_request=f"p{seed}",
-            consumer_request=f"d{seed}",
-            prompt_tokens=prompt,
-            cached_tokens=cached,
-            producer_blocks=theirs,
-            consumer_blocks=ours,
-        ),
-    )
+    """A legal case of the property of transfers with its first request alone, as the planner
+    takes it.
+    """
+    case = transfer_case(SeededChooser(seed, LABEL), families=families)
+    producer, consumer = as_engines(case)
+    return Scenario(producer, consumer, as_request(case.requests[0]))
 
 
 def bases_of(engine: EngineGeometry, worker: Worker, start: int = 1 << 20) -> tuple[int, ...]:
