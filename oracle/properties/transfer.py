@@ -147,7 +147,10 @@ def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
 
 TRANSFER = Property(
     name="transfer",
-    claim="KV that moves between unlike engines lands whole, once, in place, or is refused",
+    claim=(
+        "KV that moves between unlike engines lands whole, once, in place, or is refused; "
+        f"a full budget takes the whole lattice of topologies ({POINTS:,} points)"
+    ),
     judges=(
         "transfer-refusal",
         "transfer-bytes",
