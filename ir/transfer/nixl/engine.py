@@ -102,6 +102,12 @@ class Engine:
         """Give a received request up; True where its blocks are free at once."""
         return self._receiving.abort(request)
 
+    def forget(self, request: str) -> None:
+        """Drop a received request, whose id may come again. Raises `RequestError` while its data
+        may land.
+        """
+        self._receiving.forget(request)
+
     def hold(self, consumer: str, request: str, *, seconds: float) -> None:
         """Keep a request's blocks for a consumer. Raises `PeerError` or `RequestError`."""
         self._sending.hold(self._peer(self._consumers, consumer), request, seconds=seconds)

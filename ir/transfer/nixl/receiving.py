@@ -106,6 +106,14 @@ class Receiving:
         free = [leases.abort(request) for leases in self._leases.values()]
         return all(free)
 
+    def forget(self, request: str) -> None:
+        """Drop what is known of a request that is over. Raises `RequestError` while it lands."""
+        receipt = self.receipts.get(request)
+        if receipt is None or receipt.landing:
+            state = "unknown" if receipt is None else "landing"
+            raise RequestError(request, "its data", state, "a request that nothing lands for")
+        del self.receipts[request]
+
     def awaits(self, link: Link) -> bool:
         """Whether anything may still land from a peer."""
         return any(r.landing and r.link is link for r in self.receipts.values())

@@ -1,6 +1,7 @@
 """The protocol, step by step: two engines in this process, which move when a test says so."""
 
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -303,6 +304,41 @@ def test_nobody_at_a_port_is_a_refusal(sides: Sides):
     sides.d.engine.call(port, seconds=1)
     sides.until(lambda: port in sides.d.engine.snapshot().refused)
     assert "accepted: a greeting in time" in str(sides.d.engine.snapshot().refused[port])
+
+
+def test_a_peer_that_never_answers_costs_others_nothing(sides: Sides):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        sides.d.engine.call(port, seconds=0.3)
+        sides.d.engine.pull("P", REQUEST, seconds=5)
+        sides.until(lambda: not sides.landing())
+        assert sides.d.engine.status("d") is Status.DONE
+        sides.until(lambda: port in sides.d.engine.snapshot().refused)
+    assert "timed out; accepted: a greeting in time" in str(sides.d.engine.snapshot().refused[port])
+
+
+def test_a_caller_that_says_nothing_sensible_costs_others_nothing(sides: Sides):
+    for said in (b"", b"GET / HTTP/1.0\r\n\r\n", b"\x00\x00\x00\x02ab"):
+        with socket.create_connection(("127.0.0.1", sides.p.channel.port)) as line:
+            line.sendall(said)
+    sides.rest()
+    assert set(sides.p.engine.snapshot().consumers) == {"D"}
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    sides.until(lambda: not sides.landing())
+    assert sides.d.engine.status("d") is Status.DONE
+
+
+def test_a_forgotten_id_may_come_again(sides: Sides):
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    with pytest.raises(RequestError, match="its data is landing; accepted: a request that"):
+        sides.d.engine.forget("d")
+    sides.until(lambda: not sides.landing())
+    sides.d.engine.forget("d")
+    with pytest.raises(RequestError, match="its data is unknown"):
+        sides.d.engine.forget("d")
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    sides.until(lambda: not sides.landing())
+    assert sides.d.engine.status("d") is Status.DONE
 
 
 def test_an_unknown_peer_is_refused(sides: Sides):
