@@ -3,6 +3,7 @@
 The function is recorded twice and the two recordings compared, since what differs between them
 (a clock, Python's random numbers, a counter) would be baked in. Then the tape is rehearsed with
 its arena poisoned: what was computed outside dispatch, and so is on no tape, keeps the poison.
+At last the function runs with nobody recording: its values must be those that were recorded.
 Like a CUDA capture this leaves nothing behind: whatever the function wrote is put back.
 """
 
@@ -156,6 +157,44 @@ def compare(one: Recording, other: Recording) -> None:
         raise CaptureRefused("unrepeatable", f"results {leaves[0]} and {leaves[1]}", accepted)
 
 
+def compare_unwatched(subject: Subject, recording: Recording) -> None:
+    """Refuse a function that does something else where nobody records it. Raises CaptureRefused.
+
+    Code that torch.compile has compiled, and some of torch's composite ops, take another way
+    under a dispatch mode, whose results may differ in their last bits.
+    """
+    recorder = recording.recorder
+    states = [g.get_state() for g in subject.generators]
+    accepted = "a function whose calls are the same while it is recorded"
+    try:
+        with torch.no_grad():
+            outputs = subject.fn(*subject.inputs)
+        pairs = zip(tensors_in(outputs), tensors_in(recording.values), strict=True)
+        for i, (got, expected) in enumerate(pairs):
+            if not _same_written_bytes(got, expected):
+                raise CaptureRefused(
+                    "not-replayable",
+                    f"output {i} has other values if nothing is recorded",
+                    accepted,
+                )
+        for key, (t, _) in recorder.saved.items():
+            if digest(t) != recording.left[key]:
+                what = "memory gets other values if nothing is recorded"
+                raise CaptureRefused("not-replayable", what, accepted)
+    finally:
+        restore(recorder)
+        for generator, state in zip(subject.generators, states, strict=True):
+            generator.set_state(state)
+
+
+def _same_written_bytes(a: Tensor, recorded: Tensor) -> bool:
+    if a.shape != recorded.shape or a.dtype is not recorded.dtype:
+        return False
+    one, other = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, recorded))
+    # Where nothing was written the recording still has its poison, and this run anything.
+    return not bool(((one != other) & (other != POISON)).any())
+
+
 def rehearse(subject: Subject, recording: Recording, entries: Iterable[Entry]) -> None:
     """Replay the poisoned tape once; refuse it where its results differ. Raises CaptureRefused."""
     recorder = recording.recorder
@@ -230,7 +269,7 @@ def ledger_entries(subject: Subject, found: Sequence[Place], recording: Recordin
 
 
 def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
-    """Record, compare, rehearse; give the recording and its ledger. Raises CaptureRefused."""
+    """Record, compare, rehearse, run unwatched; give the recording and its ledger. Raises CaptureRefused."""
     found = places(subject.fn, subject.owners)
     before = fingerprints(subject, found)
     recording = record(subject)
@@ -239,6 +278,7 @@ def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
     compare(recording, record(subject))
     entries = ledger_entries(subject, found, recording)
     rehearse(subject, recording, entries)
+    compare_unwatched(subject, recording)
     return recording, entries
 
 

@@ -15,7 +15,7 @@ from ir import compiled
 from ir.capture import tape as tapes
 from ir.capture.errors import CaptureRefused
 from ir.capture.kernels import replayable
-from ir.capture.rules import check_op, check_tensor
+from ir.capture.rules import check_op, check_tensor, is_scalar_constant
 from ir.capture.watch import FunctionWatch, paused
 from ir.donation import check_donated
 from ir.op import IrOp
@@ -173,6 +173,8 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, object],
     ) -> object:
         if kernel is func:
+            if is_scalar_constant(func, args):
+                return self._constant(func, args)
             check_op(func, args)
         self._check_random(func, kwargs)
         given = list(tapes.tensors_in((args, kwargs)))
@@ -199,6 +201,20 @@ class Recorder(TorchDispatchMode):
             )
         self._write(func, kernel, args, kwargs, given, result, signature)
         return result
+
+    def _constant(self, func: torch._ops.OpOverload, args: tuple[object, ...]) -> object:
+        """A number of the code (`x[mask] = 0.0`) is a constant of the graph, as on CUDA."""
+        result = func(*args)
+        if not isinstance(result, Tensor):
+            raise CaptureRefused("host-data", str(func), "torch.full")
+        value = result.item()
+        constant = torch.full((), value, dtype=result.dtype)
+        self.made[tapes.storage_of(constant)] = len(self.tape.arena)
+        self.tape.arena.append(constant)
+        self.tape.signatures.append(f"{func}({value!r} {result.dtype})")
+        repeat = functools.partial(constant.fill_, value)
+        self.tape.entries.append(tapes.Entry(name=str(func), manner="in-place", repeat=repeat))
+        return constant
 
     def _note(
         self, func: torch._ops.OpOverload, given: list[Tensor], targets: list[Tensor]

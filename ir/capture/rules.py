@@ -80,6 +80,14 @@ def _refusal(op: torch._ops.OpOverload) -> tuple[str, str] | None:
     return None
 
 
+def is_scalar_constant(op: torch._ops.OpOverload, args: Sequence[object]) -> bool:
+    """Whether this is torch's own way of making a tensor of one Python number.
+
+    `torch.tensor` of a number would come by here too, and is refused before, by its name.
+    """
+    return op._schema.name in _HOST_DATA and isinstance(args[0], Tensor) and args[0].ndim == 0
+
+
 def check_op(op: torch._ops.OpOverload, args: Sequence[object]) -> None:
     """Refuse an op that no capture admits. Raises CaptureRefused."""
     found = _refusal(op)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map_only
 
+from ir.donation import overlaps_itself
+
 Call = Callable[[], object]
 
 
@@ -158,7 +160,14 @@ def copied(value: object) -> object:
 
     def copy(t: Tensor) -> Tensor:
         if id(t) not in done:
-            done[id(t)] = t.detach().clone(memory_format=torch.preserve_format)
+            done[id(t)] = _own(t.detach())
         return done[id(t)]
 
     return tree_map_only(Tensor, copy, value)
+
+
+def _own(t: Tensor) -> Tensor:
+    # With the strides that eager gives, which a clone keeps only where there are no gaps.
+    if t.is_contiguous() or overlaps_itself(t):
+        return t.clone()
+    return torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device).copy_(t)

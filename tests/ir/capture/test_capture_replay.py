@@ -5,6 +5,7 @@ import threading
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 import ir
 from ir.capture import CapturedGraph, CaptureRefused, ReplayError, capture, register_replayable
@@ -364,3 +365,57 @@ def test_an_audited_replay_finds_the_writes_of_a_kernel_taken_whole():
     writes[0] = True
     with pytest.raises(ReplayError, match="buffer is changed by the replay"):
         graph.audited(torch.ones(2))
+
+
+def test_a_number_assigned_under_a_mask_is_a_constant_of_the_graph():
+    def step(x: Tensor) -> Tensor:
+        y = x.clone()
+        y[y > 0] = 2.5
+        return y
+
+    graph = capture(step, torch.zeros(3))
+    for x in (torch.tensor([1.0, -1.0, 3.0]), torch.tensor([-1.0, 4.0, -2.0])):
+        graph.poison(0x5A)
+        assert equal(graph.replay(x), step(x))
+
+
+def _lstm(x: Tensor) -> Tensor:
+    return LSTM(x[None])[0]
+
+
+LSTM = torch.nn.LSTM(8, 8).requires_grad_(False)
+WEIGHT = torch.randn(4, 8)
+BODIES = {
+    "max": lambda x: x.max(dim=1),
+    "topk": lambda x: x.topk(3),
+    "var-mean": lambda x: torch.var_mean(x, 1),
+    "foreach": lambda x: torch.ops.aten._foreach_add([x, x * 2], 3.0),
+    "lstm": _lstm,
+    "complex": lambda x: torch.view_as_real(torch.view_as_complex(x.view(4, 4, 2)) * 1j),
+    "fft": lambda x: torch.fft.fft(x).real,
+    "in-place-input": lambda x: x.mul_(2).add(1),
+    "views": lambda x: (x[1:], x.t(), x.view(-1)),
+    "scatter": lambda x: torch.zeros(4, 8).scatter_(1, x.abs().long().clamp(max=7), x),
+    "split": lambda x: x.split(2),
+    "fp8": lambda x: x.to(torch.float8_e4m3fn).float(),
+    "transposed": lambda x: (x.t() @ WEIGHT).t().clone(),
+    "no-rows": lambda x: torch.zeros(0, 8) + x[:0],
+    "arange": lambda x: torch.arange(8) * x,
+    "nested": lambda x: (x, None, [x * 2, {"a": x.sum()}]),
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_values_and_layouts_are_those_of_eager(body):
+    graph = capture(body, torch.randn(4, 8))
+    for _ in range(3):
+        x = torch.randn(4, 8)
+        with torch.no_grad():
+            expected = tree_leaves(body(x.clone()))
+        got = tree_leaves(graph.replay(x))
+        assert len(got) == len(expected)
+        for a, b in zip(got, expected, strict=True):
+            assert (a is None) is (b is None)
+            if a is not None:
+                assert torch.equal(a, b)
+                assert (a.dtype, a.stride()) == (b.dtype, b.stride())
