@@ -269,7 +269,10 @@ def ledger_entries(subject: Subject, found: Sequence[Place], recording: Recordin
 
 
 def capture_host(subject: Subject) -> tuple[Recording, list[Entry]]:
-    """Record, compare, rehearse, run unwatched; give the recording and its ledger. Raises CaptureRefused."""
+    """Record twice, compare, rehearse, run unwatched: the recording and its ledger.
+
+    Raises CaptureRefused.
+    """
     found = places(subject.fn, subject.owners)
     before = fingerprints(subject, found)
     recording = record(subject)
