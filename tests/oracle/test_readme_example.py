@@ -22,9 +22,13 @@ def _block(mark: str) -> str:
 
 
 def _run(folder: Path, kernel: str) -> subprocess.CompletedProcess[str]:
-    (folder / "mykernel.py").write_text(kernel, encoding="utf-8")
+    return _judged(folder, "mykernel.py", kernel, "--op", "rms_norm")
+
+
+def _judged(folder: Path, name: str, text: str, *what: str) -> subprocess.CompletedProcess[str]:
+    (folder / name).write_text(text, encoding="utf-8")
     command = [sys.executable, "-c", "from oracle.cli import main; main()", "run"]
-    options = ["--import", "mykernel.py", "--op", "rms_norm", "--provider", "mine"]
+    options = ["--import", name, *what, "--provider", "mine"]
     return subprocess.run(
         [*command, *options],
         cwd=folder,
@@ -49,3 +53,10 @@ def test_the_example_kernel_passes_once_mended(tmp_path: Path) -> None:
     assert mended != kernel
     done = _run(tmp_path, mended)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_the_example_pass_gets_the_answer_that_the_readme_shows(tmp_path: Path) -> None:
+    done = _judged(tmp_path, "mypass.py", _block("pass"), "--property", "clones", "--budget", "200")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert _block("pass-answer") in done.stdout
