@@ -97,26 +97,23 @@ class IrOpImpl:
         """The provider without side effects: activations it may write are copied first."""
         if kwargs:
             args = self.op.positional(args, kwargs)
+        if self.inplace:
+            args = self.copied(args)
         if self.op.stateful and not is_dynamo_compiling():
-            return self._in_place(self._functional, args)
-        return self._functional(*args)
-
-    def _functional(self, *args: Any) -> Any:
-        if not self.inplace:
-            return self.impl_fn(*args)
-        return self.impl_fn(*self.copied(args))
+            return self._in_place(args)
+        return self.impl_fn(*args)
 
     def donated_call(self, args: tuple[Any, ...]) -> Any:
         """The provider itself, which may write its activations."""
         if self.op.stateful and not is_dynamo_compiling():
-            return self._in_place(self.impl_fn, args)
+            return self._in_place(args)
         return self.impl_fn(*args)
 
-    def _in_place(self, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _in_place(self, args: tuple[Any, ...]) -> Any:
         """Run where the states that it asks for are known to be asked for by this provider."""
         where = here()
         with at(place(where.text, self.uses, where.lifted)):
-            return fn(*args)
+            return self.impl_fn(*args)
 
     def copied(self, args: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments with the activations copied, so that an in-place provider owns them.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ir.state.context import decoded, with_key
+from ir.state.errors import StateError
 from ir.state.lifting import Key, Scope, scope_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,12 @@ def keys_of(registry: IrState, uses: Uses, text: str) -> list[Key]:
     return found
 
 
-def planned(registry: IrState, scopes: Iterable[Mapping[str, str | int]]) -> tuple[Planned, ...]:
+def planned(
+    registry: IrState,
+    scopes: Iterable[Mapping[str, str | int]],
+    ops: Collection[str] | None,
+) -> tuple[Planned, ...]:
+    """What `IrState.plan` answers. Raises StateError for an op that there is not."""
     from ir.op import IrOp
 
     texts: list[str] = []
@@ -53,7 +59,11 @@ def planned(registry: IrState, scopes: Iterable[Mapping[str, str | int]]) -> tup
             text = with_key(text, k, v)
         texts.append(text)
     found: dict[Key, tuple[list[str], str]] = {}
-    for op in IrOp.registry.values():
+    names = IrOp.registry if ops is None else ops
+    unknown = [n for n in names if n not in IrOp.registry]
+    if unknown:
+        raise StateError(f"ops names {unknown}; accepted: {', '.join(IrOp.registry)}")
+    for op in (IrOp.registry[n] for n in names):
         for impl in op._scope.current().impls:
             for text in texts:
                 for key in keys_of(registry, impl.uses, text):

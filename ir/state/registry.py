@@ -7,7 +7,7 @@ handles of communicators. What must be saved with a model does not belong here a
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -277,13 +277,26 @@ class IrState:
             for key, value in list(layer.values.items())
         ]
 
-    def plan(self, scopes: Iterable[Mapping[str, str | int]] = ({},)) -> tuple[Planned, ...]:
-        """The states that providers in force would use in these scopes, each once."""
-        return planned(self, scopes)
+    def plan(
+        self,
+        scopes: Iterable[Mapping[str, str | int]] = ({},),
+        *,
+        ops: Collection[str] | None = None,
+    ) -> tuple[Planned, ...]:
+        """The states that providers in force would use in these scopes, each once.
 
-    def preallocate(self, scopes: Iterable[Mapping[str, str | int]] = ({},)) -> tuple[Planned, ...]:
+        ops: names of the ops that count; None for every op there is.
+        """
+        return planned(self, scopes, ops)
+
+    def preallocate(
+        self,
+        scopes: Iterable[Mapping[str, str | int]] = ({},),
+        *,
+        ops: Collection[str] | None = None,
+    ) -> tuple[Planned, ...]:
         """Create what `plan` lists; returns the list."""
-        found = planned(self, scopes)
+        found = planned(self, scopes, ops)
         for p in found:
             with at(place(p.text)):
                 self.value((p.name, p.scope))

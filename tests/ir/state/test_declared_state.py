@@ -9,7 +9,7 @@ from torch import Tensor
 import ir
 from ir.errors import RegistrationError
 from ir.op import IrOp, register_op
-from ir.state import UndeclaredStateError, ir_state
+from ir.state import StateError, UndeclaredStateError, ir_state
 from ir.state.declared import Uses
 
 Names = Callable[[str], str]
@@ -154,9 +154,11 @@ def test_planned_states_are_those_of_providers_in_force_and_are_created_ahead(fr
         ]
         assert plan[0].users == (f"{op.name}: provider 'mine'",)
         assert made == []
-        ir_state.preallocate(scopes)
+        ir_state.preallocate(scopes, ops=[op.name])
         assert sorted(made) == ["amax"] * 3 + ["ws"]
         assert all(p.exists for p in ir_state.plan(scopes) if p.name in (amax, ws))
         with ir.scope(layer=2):
             ir_state.get(amax)
+    with pytest.raises(StateError, match=r"ops names \['no_such_op'\]; accepted: .*rms_norm"):
+        ir_state.plan(scopes, ops=["no_such_op"])
     assert sorted(made) == ["amax"] * 3 + ["ws"]

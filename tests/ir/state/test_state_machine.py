@@ -207,6 +207,14 @@ class Machine(RuleBasedStateMachine):
         if token is not None:
             self.model.reset(context, token)
 
+    @rule(context=contexts, key=KEYS, values=st.permutations(["x", "y", "x"]))
+    def compiled_steps_in_scopes(self, context: int, key: str, values: list[str]) -> None:
+        for value in values:
+            token = self.set_scope(context, key, value)
+            self.compiled_step(context, NAMES[0], 1, None)
+            self.compiled_step(context, NAMES[0], 2, ("layer", "x"))
+            self.reset(context, token)
+
     @rule()
     def forget_compiled_code(self) -> None:
         torch._dynamo.reset()
@@ -254,7 +262,7 @@ class Machine(RuleBasedStateMachine):
 def test_state_follows_its_model():
     torch._dynamo.reset()
     Machine.TestCase.settings = settings(
-        max_examples=40, stateful_step_count=40, deadline=None,
+        max_examples=20, stateful_step_count=30, deadline=None,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     try:
