@@ -452,6 +452,24 @@ def test_an_unknown_function_keeps_a_clone(traced):
     assert [k.reason for k in eliminate_clones(graph.graph).kept] == ["unknown-access"]
 
 
+@pytest.mark.parametrize("read_later", [False, True])
+def test_a_kernel_writes_the_storages_it_is_given(traced, read_later: bool):
+    from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_mutation
+
+    def f(x: Tensor) -> Any:
+        y = x * 2
+        c = y.clone()
+        return (c + 1, y + 1) if read_later else c + 1
+
+    graph = traced(f, x_of()).graph
+    clone = next(n for n in graph.nodes if n.target is aten.clone.default)
+    with graph.inserting_after(clone):
+        graph.call_function(triton_kernel_wrapper_mutation, kwargs={"kwargs": {"out": clone}})
+    done = eliminate_clones(graph)
+    kept = ["original-used-after-write"] if read_later else []
+    assert [k.reason for k in done.kept] == kept
+
+
 @pytest.mark.parametrize("f", [chain_with_views, row_with_a_view, disjoint_rows])
 def test_values_of_what_is_left_lie_where_it_lies(traced, f):
     graph = traced(f, x_of())
