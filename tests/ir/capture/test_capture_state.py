@@ -96,3 +96,36 @@ def test_kv_is_written_by_slot_at_every_replay_and_nowhere_for_slot_minus_one():
         assert torch.equal(cache, expected)
         assert isinstance(written, Tensor)
         assert written.item() == sum(s >= 0 for s in slots)
+
+
+def test_attention_in_a_split_workspace_is_captured_and_the_workspace_may_not_grow():
+    from ir.ops.paged_attention import reserve_workspace
+
+    configure_kv_cache(num_blocks=5, block_size=4, kv_heads=1, head_size=4, dtype=torch.float32)
+
+    def step(query: Tensor, tables: Tensor, lengths: Tensor) -> object:
+        with ir.scope(layer="a"):
+            return ir.ops.paged_decode_attention(query, tables, lengths, 0.5)
+
+    with ir.scope(layer="a"):
+        ir_state.get(KV_CACHE).normal_()
+    reserve_workspace(tokens=2, heads=2, head_size=4)
+    tables = torch.tensor([[1, 2], [3, 4]])
+    with ir.ops.paged_decode_attention.set_priority(["split_k"]):
+        graph = capture(step, torch.zeros(2, 2, 4), tables, torch.tensor([1, 1]))
+        assert any("workspace" in e.owner for e in graph.ledger.entries)
+        for lengths in ([8, 3], [1, 0], [5, 8]):
+            inputs = torch.randn(2, 2, 4), tables, torch.tensor(lengths)
+            got, expected = graph.replay(*inputs), step(*inputs)
+            assert isinstance(got, Tensor)
+            assert isinstance(expected, Tensor)
+            assert torch.equal(got, expected)
+    graph.seal()
+    try:
+        with pytest.raises(SealedError, match="step"):
+            reserve_workspace(tokens=64, heads=2, head_size=4)
+    finally:
+        graph.release()
+    reserve_workspace(tokens=64, heads=2, head_size=4)
+    with pytest.raises(StaleAddress, match="workspace"):
+        graph.replay()
