@@ -23,7 +23,7 @@ from reference.transfer.admitted import divides_either_way
 
 LIMIT = 64
 RATIOS = range(1, 9)
-LAYOUTS = tuple(product(("HND", "NHD"), repeat=2))
+LAYOUTS = tuple(product(("HND", "NHD"), ("HND", "NHD")))
 SHARES = (1, 2, 3)
 """Shards of a state for each rank of the larger side."""
 TOKENS = 2

@@ -134,8 +134,8 @@ class Poly:
         return Poly({m: c // divisor for m, c in here.terms.items()})
 
     def __mod__(self, other: Poly | int) -> Poly:
-        self // other
-        return Poly({})
+        # Where the division is refused, so is its rest.
+        return self - (self // other) * other
 
     def __hash__(self) -> int:
         if self._hash is None:

@@ -2,27 +2,32 @@
 
 import importlib.util
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from fuzz.lattices.tp import attention_case, proof_case, single
 from oracle.checking import CaseChecker
-from oracle.proofs.prover import Refuted, counterexample, prove
+from oracle.proof_observation import Proof
+from oracle.proofs.prover import Proved, Refuted, counterexample, prove
 from oracle.properties import PROPERTIES
+from oracle.subject import Subject
 from oracle.subjects.transfers import observe_ir
 from oracle.subjects.transfers.symbolic import formulas
 from oracle.verdict import Outcome
+from reference.model import TransferCase
 
 pytest.importorskip("z3", reason="needs z3-solver")
 
 _spec = importlib.util.spec_from_file_location(
     "transfer_faults", Path(__file__).parent / "kernels" / "transfers.py"
 )
+assert _spec is not None
+assert _spec.loader is not None
 faults = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(faults)
 
 MIXED = ("HND", "NHD")
-CASE = single(attention_case((4, 2, 4), MIXED, 2))
 REFUTED = {
     "head_slot_off_by_one": ("covered-twice", "uncovered", "wrong-source"),
     "head_offset_off_by_one": ("wrong-source",),
@@ -34,16 +39,22 @@ REFUTED = {
 TOPOLOGIES = ((4, 2, 4), (2, 4, 1), (2, 2, 1), (4, 4, 2), (2, 1, 2))
 
 
-def refuted(fault: str) -> tuple[object, Refuted] | None:
+def refuted() -> tuple[TransferCase, Refuted] | None:
     for topology in TOPOLOGIES:
         for layouts in (MIXED, ("HND", "HND")):
             case = single(attention_case(topology, layouts, 2))
             found = formulas(case)
-            if hasattr(found, "paths"):
+            if isinstance(found, Proof):
                 answer = prove(case, found).refuted
                 if answer is not None:
                     return case, answer
     return None
+
+
+def proved(case: TransferCase) -> Proved:
+    found = formulas(case)
+    assert isinstance(found, Proof)
+    return prove(case, found)
 
 
 class Planner:
@@ -54,7 +65,7 @@ class Planner:
 
 
 def disagrees(case, route: str) -> bool:
-    checker = CaseChecker(Planner(), PROPERTIES["transfer"], case, "cpu")
+    checker = CaseChecker(cast(Subject, Planner()), PROPERTIES["transfer"], case, "cpu")
     results = checker.observe("planner", route, None, interpreted=False)
     return any(r.verdict.outcome is Outcome.DISAGREES for r in results)
 
@@ -63,7 +74,7 @@ def disagrees(case, route: str) -> bool:
 def test_a_fault_is_refuted_with_sizes_that_replay(fault: str):
     with pytest.MonkeyPatch.context() as patch:
         faults.FAULTS[fault](patch)
-        found = refuted(fault)
+        found = refuted()
         assert found is not None
         case, answer = found
         assert answer.kind in REFUTED[fault]
@@ -71,12 +82,12 @@ def test_a_fault_is_refuted_with_sizes_that_replay(fault: str):
         assert disagrees(wrong, "planned")
         assert disagrees(wrong, "memory")
     assert not disagrees(wrong, "planned")
-    assert prove(case, formulas(case)).refuted is None
+    assert proved(case).refuted is None
 
 
 @pytest.mark.parametrize("index", range(0, 3_160, 632))
 def test_topologies_are_proved(index: int):
     case = proof_case(index)
-    found = prove(case, formulas(case))
+    found = proved(case)
     assert (found.unknown, found.refuted) == ("", None)
     assert found.claims > 20

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -22,7 +23,7 @@ from oracle.kinds import kind_named
 from oracle.properties import PROPERTIES
 from oracle.script import ScriptError
 from oracle.shrink import shrink
-from oracle.subject import Probes
+from oracle.subject import Probes, Subject
 from oracle.subjects.transfers import observe_ir
 from oracle.verdict import Outcome, Place, Verdict
 from reference.transfer import expect_transfer
@@ -30,6 +31,8 @@ from reference.transfer import expect_transfer
 _spec = importlib.util.spec_from_file_location(
     "transfer_faults", Path(__file__).parent / "kernels" / "transfers.py"
 )
+assert _spec is not None
+assert _spec.loader is not None
 faults = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(faults)
 
@@ -325,7 +328,7 @@ def planted(fault: str) -> Iterator[None]:
 
 
 def disagreements(case, route: str) -> list[Verdict]:
-    checker = CaseChecker(Planner(), PROPERTIES["transfer"], case, "cpu")
+    checker = CaseChecker(cast(Subject, Planner()), PROPERTIES["transfer"], case, "cpu")
     results = checker.observe("planner", route, None, interpreted=False)
     return [r.verdict for r in results if r.verdict.outcome is Outcome.DISAGREES]
 
@@ -377,7 +380,7 @@ def test_every_kind_of_disagreement_is_shown_by_a_fault():
     assert kinds - shown == set()
 
 
-def script_of(case, judge: str, kind: str, place: Place) -> str:
+def script_of(case, judge: str, kind: str, place: Place | None) -> str:
     finding = Finding(
         fingerprint="0" * 12,
         property="transfer",
@@ -390,7 +393,7 @@ def script_of(case, judge: str, kind: str, place: Place) -> str:
         contract="",
         device="cpu",
         case=case,
-        place=place,
+        place=place or Place(name="call", observed="", expected=""),
         versions={"torch": "2.13.0"},
     )
     return kind_named("transfer").script(finding, expect_transfer(case))
@@ -399,7 +402,7 @@ def script_of(case, judge: str, kind: str, place: Place) -> str:
 def status_of(script: Path) -> int:
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(script), run_name="__main__")
-    return ended.value.code
+    return int(ended.value.code or 0)
 
 
 @pytest.mark.parametrize(

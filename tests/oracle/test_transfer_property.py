@@ -1,5 +1,7 @@
 """The property of transfers: identity, its summary and demands, what it declines."""
 
+from typing import cast
+
 import pytest
 
 from fuzz.chooser import SeededChooser
@@ -11,7 +13,7 @@ from oracle.observation import Declined, Died, Raised
 from oracle.plan import QUICK, Selection, plan
 from oracle.properties import PROPERTIES
 from oracle.properties.transfer import demands, summary
-from oracle.subject import Provider
+from oracle.subject import Provider, Subject
 from oracle.subjects.transfers import observe_ir
 from oracle.subjects.transfers.reference import observe
 from oracle.verdict import Outcome, Verdict
@@ -34,7 +36,7 @@ class Stub:
 
 
 def verdicts(case: TransferCase, answer) -> list[Verdict]:
-    checker = CaseChecker(Stub(answer), TRANSFER, case, "cpu")
+    checker = CaseChecker(cast(Subject, Stub(answer)), TRANSFER, case, "cpu")
     return [r.verdict for r in checker.observe("stub", "planned", None, interpreted=False)]
 
 

@@ -62,10 +62,10 @@ def _plans(
     from ir.transfer import plan as planning
 
     bases = {worker: bases_of(producer, worker, PRODUCER_START) for worker in producer.workers}
-    ours = {stage: None for stage in range(len(consumer.stage_layers))}
+    ours: dict[int, tuple[int, ...]] = {}
     plans, meeting = [], []
     for worker in consumer.workers:
-        if ours[worker.stage] is None:
+        if worker.stage not in ours:
             ours[worker.stage] = bases_of(consumer, worker, CONSUMER_START)
         try:
             plan = planning.plan_transfer(

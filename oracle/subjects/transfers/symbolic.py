@@ -126,13 +126,14 @@ def _bases(side: str, engine: EngineGeometry, worker: Any, path: Path) -> tuple[
     return tuple(bases)
 
 
-def _formulas(producer: EngineGeometry, consumer: EngineGeometry, path: Path) -> PathFormulas:
+def _formulas(producer: Any, consumer: Any, path: Path) -> PathFormulas:
+    """The engines have symbols where their class has numbers."""
     from ir.transfer import plan as planning
 
-    p_bases = {w: _bases("P", producer, w, path) for w in producer.workers}
+    p_bases: Any = {w: _bases("P", producer, w, path) for w in producer.workers}
     channels = {}
     for worker in consumer.workers:
-        bases = _bases("D", consumer, worker, path)
+        bases: Any = _bases("D", consumer, worker, path)
         plan = planning.plan_transfer(
             producer, consumer, worker, producer_bases=p_bases, consumer_bases=bases
         )

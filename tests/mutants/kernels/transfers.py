@@ -445,7 +445,7 @@ def _ids_begin_one_late(patch: Patch) -> None:
     patch.setattr(planning, "plan_transfer", plan_transfer)
 
 
-FAULTS: dict[str, Callable[[Patch], None]] = {
+FAULTS: dict[str, Callable[..., object]] = {
     name.removeprefix("_"): value
     for name, value in list(globals().items())
     if callable(value)
