@@ -70,6 +70,10 @@ _EMPTY = frozenset(
 )
 
 
+# Their `out=` overloads, made by torch's code generator, compute a result and copy that.
+_COPIES = frozenset({"aten::_to_copy", "aten::clone"})
+
+
 @functools.cache
 def gives_fresh_memory(op: torch._ops.OpOverload) -> bool:
     """Whether `op` only allocates."""
@@ -137,6 +141,8 @@ def bind(
     """
     if not any(made):
         return "in-place", functools.partial(kernel, *args, **kwargs)
+    if op is not None and kernel is op and op._schema.name in _COPIES:
+        return "out", functools.partial(results[0].copy_, args[0])
     into = None if op is None or writes(op) else out_variant(op)
     if into is not None and len(results) == 1 and kernel is op:
         taken = {a.name for a in into._schema.arguments}
