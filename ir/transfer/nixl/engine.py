@@ -85,6 +85,11 @@ class Engine:
     def busy(self) -> bool:
         return self._receiving.busy or self._sending.busy
 
+    @property
+    def writing(self) -> bool:
+        """Whether this engine still writes to others: until it does not, it must not hang up."""
+        return self._sending.writing
+
     def call(self, port: int, *, seconds: float) -> None:
         """Meet the producer that listens on a port; `snapshot` tells how that ended."""
         self._refused.pop(port, None)
@@ -111,6 +116,10 @@ class Engine:
     def hold(self, consumer: str, request: str, *, seconds: float) -> None:
         """Keep a request's blocks for a consumer. Raises `PeerError` or `RequestError`."""
         self._sending.hold(self._peer(self._consumers, consumer), request, seconds=seconds)
+
+    def release(self, request: str) -> None:
+        """Free a held request that no consumer will read, since one has refused it."""
+        self._sending.release(request)
 
     def push(self, consumer: str, request: TransferRequest, *, seconds: float) -> None:
         """Write a request's blocks. Raises `PeerError`, `RequestError`, `DescriptorError` or
@@ -176,7 +185,8 @@ class Engine:
         if not event.called:
             link = link_to_consumer(self.greeting, theirs, event.line, vetting=self._vetting)
             before = self._consumers.get(name)
-            if before is not None and before.greeting.life == theirs.life:
+            same = before is not None and before.greeting.life == theirs.life
+            if before is not None and same and before.gone_at is None:
                 # The same process on a new line: its requests and our lists stay.
                 before.line = event.line
                 return

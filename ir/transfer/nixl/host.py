@@ -10,6 +10,7 @@ import uuid
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 
+from ..errors import RequestError
 from ..geometry import EngineGeometry
 from .engine import Engine, Snapshot
 from .greeting import Endpoint, Greeting, encode
@@ -37,8 +38,12 @@ class Host:
         """Be this engine from now on, in a new life; returns the port to greet it at.
 
         `corrupt` garbles its greeting: ``"wire"`` flips a bit of what is sent, ``"metadata"`` cuts
-        the NIXL metadata of one rank in half.
+        the NIXL metadata of one rank in half. Raises `RequestError` while the engine so far writes
+        to others, who take its hanging up for the end of its writes.
         """
+        if self.engine is not None and self.engine.writing:
+            held = self.engine.snapshot().held
+            raise RequestError(held[0], "its engine", "writing", "an engine with no writes left")
         self._channel.hang_up()
         self.engine = None
         for agent in self._agents:

@@ -27,13 +27,16 @@ Block = tuple[int, int]
 class Receipt:
     """One request. `moves` are the reads under way, by our rank and the producer's.
 
-    Its blocks may be reused when `landing` is over, whatever its status says before.
+    Its blocks may be reused when `landing` is over, whatever its status says before: when every
+    read has ended or failed; when every producer rank of a push has told, or its process has
+    ended and what it had sent is in.
     """
 
     request: TransferRequest
     link: Link
     deadline: float
     blocks: frozenset[Block]
+    pushed: bool
     status: Status = Status.LANDING
     error: str = ""
     landing: bool = True
@@ -65,7 +68,7 @@ class Receiving:
         """Read a request. Raises `RequestError` or `DescriptorError`, and then nothing moves."""
         bound = {worker: plan.bind(request) for worker, plan in link.plans.items()}
         sources = {worker: {of.source for of in found} for worker, found in bound.items()}
-        receipt = self._open(link, request, sources, seconds)
+        receipt = self._open(link, request, sources, seconds, pushed=False)
         for worker, channels in bound.items():
             agent = self._agents[worker]
             for of in channels:
@@ -87,7 +90,7 @@ class Receiving:
         """Wait for a request that the producer will write. Raises `RequestError`."""
         pair_units(link.greeting.geometry, self._geometry, request)
         facing = {worker: set(plan.facing) for worker, plan in link.plans.items()}
-        self._open(link, request, facing, seconds)
+        self._open(link, request, facing, seconds, pushed=True)
 
     def wrote(self, notice: Notice, link: Link, worker: Worker) -> None:
         """A producer rank has written all that it had for one of our ranks."""
@@ -142,7 +145,7 @@ class Receiving:
             gone_at = receipt.link.gone_at
             if gone_at is not None:
                 receipt.fail(Status.FAILED, f"producer {receipt.link.engine_id!r} is gone")
-                if now > gone_at + SETTLE_SECONDS:
+                if receipt.pushed and now > gone_at + SETTLE_SECONDS:
                     self._settle(receipt)
             self._close_if_over(receipt)
 
@@ -152,6 +155,8 @@ class Receiving:
         request: TransferRequest,
         sources: Mapping[Worker, set[Worker]],
         seconds: float,
+        *,
+        pushed: bool,
     ) -> Receipt:
         name = request.consumer_request
         if name in self.receipts:
@@ -166,7 +171,11 @@ class Receiving:
                     "blocks that no data can land in",
                 )
         receipt = Receipt(
-            request=request, link=link, deadline=self._clock() + seconds, blocks=blocks
+            request=request,
+            link=link,
+            deadline=self._clock() + seconds,
+            blocks=blocks,
+            pushed=pushed,
         )
         for worker, of in sources.items():
             self._leases[worker].start(name, of)
@@ -212,11 +221,8 @@ class Receiving:
         self._leases[worker].ended(_id(receipt), source)
 
     def _settle(self, receipt: Receipt) -> None:
-        for handle in receipt.moves.values():
-            handle.release()
-        receipt.moves.clear()
+        """A dead producer writes no more: reads of ours end by themselves, its writes do not."""
         for worker, plan in receipt.link.plans.items():
-            receipt.broken.add(worker)
             for source in plan.facing:
                 self._leases[worker].ended(_id(receipt), source)
 

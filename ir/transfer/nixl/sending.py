@@ -66,6 +66,12 @@ class Sending:
                 leases.hold(request, awaited=count)
         self.held[request] = Hold(link, self._clock() + seconds)
 
+    def release(self, request: str) -> None:
+        """Nobody will ask for a request's blocks: they are free, once none is being written."""
+        for leases in self._leases.values():
+            leases.expire(request)
+        self._sweep()
+
     def push(self, link: Link, request: TransferRequest, *, seconds: float) -> None:
         """Write a request into the consumer's blocks, and tell its ranks.
 
@@ -113,21 +119,26 @@ class Sending:
         """Free what a dead consumer will never ask for, and what was held for too long."""
         now = self._clock()
         for name, hold in tuple(self.held.items()):
+            link = hold.link
             for (source, target), handle in tuple(hold.moves.items()):
                 try:
                     ended = self._agents[source].ended(handle)
                 except PeerError:
-                    hold.link.gone_at = hold.link.gone_at or now
+                    link.gone_at = now if link.gone_at is None else link.gone_at
                     ended = True
                 if ended:
                     del hold.moves[source, target]
                     handle.release()
-                    self._leases[source].notify(name, (hold.link.engine_id, target))
-            over = now > hold.expires or hold.link.gone_at is not None
+                    self._leases[source].notify(name, (link.engine_id, target))
+            over = now > hold.expires or link.gone_at is not None
             if over and not hold.moves:
                 for leases in self._leases.values():
                     leases.expire(name)
         self._sweep()
+
+    @property
+    def writing(self) -> bool:
+        return any(hold.moves for hold in self.held.values())
 
     @property
     def busy(self) -> bool:

@@ -285,6 +285,10 @@ class Stage:
         if self._bystander is not None:
             names[self._bystander] = [f"{theirs}/bystander"]
         for process, requests in names.items():
+            if first.status is Status.REFUSED:
+                # A consumer that refuses tells nobody; whoever routes the request does.
+                for request in requests:
+                    process.ask("release", request=request)
             seen = self._until(process, lambda s: not s.held, seconds=FREEING_SECONDS)
             notified.update(seen.read)
             freed.update({request: request not in seen.held for request in requests})

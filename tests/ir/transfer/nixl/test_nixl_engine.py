@@ -251,6 +251,23 @@ def test_a_lease_expires_once(sides: Sides):
     assert sides.held() == ()
 
 
+def test_a_released_request_is_free_at_once(sides: Sides):
+    sides.p.engine.hold("D", "p", seconds=9)
+    sides.p.engine.release("p")
+    assert sides.held() == ()
+    sides.p.engine.release("p")
+
+
+def test_a_released_push_is_free_when_its_writes_have_ended(sides: Sides):
+    sides.d.engine.expect("P", REQUEST, seconds=5)
+    sides.p.engine.push("D", REQUEST, seconds=9)
+    sides.p.engine.release("p")
+    assert sides.held() == ("p",)
+    assert sides.p.engine.writing
+    sides.until(lambda: not sides.held())
+    assert not sides.p.engine.writing
+
+
 def test_a_push_is_done_when_all_producers_have_told(sides: Sides):
     sides.d.engine.expect("P", REQUEST, seconds=5)
     sides.p.engine.push("D", REQUEST, seconds=9)
@@ -278,6 +295,35 @@ def test_a_peer_that_hangs_up_ends_what_it_was_to_send(sides: Sides):
     sides.until(lambda: not sides.landing())
     with pytest.raises(PeerError, match="peer 'P' is gone; accepted: a peer that lives"):
         sides.d.engine.pull("P", replace(REQUEST, consumer_request="e"), seconds=5)
+
+
+@pytest.mark.parametrize("sides", ["memory"], indirect=True)
+def test_a_read_from_a_peer_that_hung_up_stays_in_quarantine_until_it_ends(sides: Sides):
+    for agent in sides.d.agents.values():
+        assert isinstance(agent, MemoryPort)
+        agent.lag = 300
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    sides.p.channel.hang_up()
+    sides.until(lambda: sides.d.engine.status("d") is Status.FAILED)
+    sides.clock.now = 100.0
+    sides.rest()
+    assert sides.landing()
+    sides.until(lambda: not sides.landing())
+    assert sides.d.engine.status("d") is Status.FAILED
+
+
+def test_a_consumer_that_hung_up_may_come_back(sides: Sides):
+    sides.d.channel.hang_up()
+    sides.until(lambda: sides.p.engine.snapshot().consumers == {"D": "first"})
+    sides.rest()
+    with pytest.raises(PeerError, match="peer 'D' is gone"):
+        sides.p.engine.hold("D", "p", seconds=9)
+    sides.d.engine.call(sides.p.channel.port, seconds=5)
+    sides.rest()
+    sides.d.engine.expect("P", REQUEST, seconds=5)
+    sides.p.engine.push("D", REQUEST, seconds=9)
+    sides.until(lambda: not sides.landing() and not sides.held())
+    assert sides.d.engine.status("d") is Status.DONE
 
 
 def test_a_consumer_that_hangs_up_frees_what_was_held_for_it(sides: Sides):

@@ -83,3 +83,23 @@ def test_engines_that_cannot_exchange_are_refused_when_they_meet(transfers, engi
         cluster.run(other, scenario.consumer, scenario.request, memory)
     outcome = engines.run(cluster, scenario)
     assert engines.faults_of(scenario, outcome, Fault.NONE) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("push", [False, True], ids=["pull", "push"])
+def test_a_refused_request_moves_nothing_and_frees_its_blocks(
+    transfers, engines, cluster, push: bool
+):
+    scenario = transfers.random_scenario(0)
+    beyond = tuple(
+        tuple(scenario.consumer.num_blocks for _ in of) for of in scenario.request.consumer_blocks
+    )
+    bad = replace(scenario, request=replace(scenario.request, consumer_blocks=beyond))
+    outcome = engines.run(cluster, bad, push=push)
+    assert outcome.first.status is Status.REFUSED
+    assert f"accepted: 0 to {scenario.consumer.num_blocks - 1}" in outcome.first.error
+    assert all((t == engines.sentinel).all() for of in outcome.memory.values() for t in of)
+    assert outcome.notified == {}
+    assert outcome.freed == {scenario.request.producer_request: True}
+    outcome = engines.run(cluster, scenario, push=push)
+    assert engines.faults_of(scenario, outcome, Fault.NONE) == []
