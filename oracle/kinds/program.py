@@ -169,11 +169,13 @@ def case_lines(case: ProgramCase) -> list[str]:
         text = f"x{i}: {storage.dtype}{list(view.shape)}"
         if not view.is_contiguous:
             text += f" strides {list(view.strides)}"
+        if view.offset:
+            text += f" offset {view.offset}"
         same = case.inputs.index(number)
         if same != i:
             text += f", the tensor x{same}"
         elif any(case.tensors[n].storage == view.storage for n in case.inputs[:i]):
-            text += f" in storage {view.storage} at {view.offset}"
+            text += f" in storage {view.storage}"
         if view.numel <= SHOWN and same == i:
             text += f" = {view.of(arrays[view.storage]).reshape(-1).tolist()}"
         if i in case.donated:
