@@ -15,7 +15,7 @@ from .shares import SHARES, share_lines
 
 FX = ("fx-pass", "fx-cold", "fx-uncached", "fx-warm")
 ROUTES = (*FX, "fx-blind", "backend", "inductor")
-MIXED, REMOVABLE, NEEDED = 1_000, 650, 650
+MIXED, REMOVABLE, NEEDED = 900, 600, 600
 MIXED_IN_FULL, OTHERS_IN_FULL = 60_000, 20_000
 LEAST = 98
 """Percent of what the optimum removes that must be removed."""
