@@ -141,8 +141,9 @@ def bind(
     """
     if not any(made):
         return "in-place", functools.partial(kernel, *args, **kwargs)
-    if op is not None and kernel is op and op._schema.name in _COPIES:
-        return "out", functools.partial(results[0].copy_, args[0])
+    source = args[0] if args else None
+    if kernel is op and op._schema.name in _COPIES and isinstance(source, Tensor):
+        return "out", functools.partial(results[0].copy_, source)
     into = None if op is None or writes(op) else out_variant(op)
     if into is not None and len(results) == 1 and kernel is op:
         taken = {a.name for a in into._schema.arguments}
