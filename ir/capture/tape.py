@@ -142,7 +142,8 @@ def bind(
     if not any(made):
         return "in-place", functools.partial(kernel, *args, **kwargs)
     source = args[0] if args else None
-    if kernel is op and op._schema.name in _COPIES and isinstance(source, Tensor):
+    is_copy = op is not None and kernel is op and op._schema.name in _COPIES
+    if is_copy and isinstance(source, Tensor):
         return "out", functools.partial(results[0].copy_, source)
     into = None if op is None or writes(op) else out_variant(op)
     if into is not None and len(results) == 1 and kernel is op:
