@@ -117,12 +117,17 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
 def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
     """How much was compared, and how much of the lattice was looked at."""
     points, refused = (measures.get(n, 0) for n in ("lattice points", "topologies refused"))
-    lines = [
-        f"{measures.get('transfers', 0):,} transfers moved, "
-        f"{measures.get('bytes', 0):,} bytes of consumers compared",
-        f"lattice: {points:,} of {POINTS:,} points, "
-        f"{refused:,} of {REFUSED:,} topologies to be refused",
-    ]
+    lines = []
+    if measures.get("transfers"):
+        lines.append(
+            f"{measures['transfers']:,} transfers moved, "
+            f"{measures.get('bytes', 0):,} bytes of consumers compared"
+        )
+    if points or refused:
+        lines.append(
+            f"lattice: {points:,} of {POINTS:,} points, "
+            f"{refused:,} of {REFUSED:,} topologies to be refused"
+        )
     if measures.get("between engines"):
         lines.append(
             f"{measures['between engines']:,} transfers between processes, "
