@@ -197,13 +197,15 @@ def _lost(case: TransferCase, request: Transfer, chooser: Chooser) -> Transfer |
 
 
 def _twice(_case: TransferCase, request: Transfer, chooser: Chooser) -> Transfer | None:
-    fitting = [g for g, blocks in enumerate(request.consumer_blocks) if len(set(blocks) - {0}) >= 2]
+    side = _side(chooser)
+    lists = getattr(request, side)
+    fitting = [g for g, blocks in enumerate(lists) if len(set(blocks) - {0}) >= 2]
     if not fitting:
         return None
     g = chooser.choose(fitting)
-    blocks = request.consumer_blocks[g]
+    blocks = lists[g]
     named = next(block for block in blocks if block)
-    return _with_list(request, "consumer_blocks", g, (*blocks[:-1], named))
+    return _with_list(request, side, g, (*blocks[:-1], named))
 
 
 REQUESTS: dict[str, Breaker] = {

@@ -52,16 +52,19 @@ def pair_units(
     """
     _check_counts(producer, consumer, request)
     units = []
-    lists: list[Ids] = []
+    consumed: list[Ids] = []
+    produced: list[Ids] = []
     for g, group in enumerate(producer.model.groups):
         ours = np.array(request.consumer_blocks[g], dtype=np.int64)
-        lists.append(ours)
         theirs = np.array(request.producer_blocks[g], dtype=np.int64)
+        consumed.append(ours)
+        produced.append(theirs)
         _check_range(request, f"consumer blocks of {group.name}", ours, consumer)
         _check_range(request, f"producer blocks of {group.name}", theirs, producer)
         pair = _states if group.kind.is_state else _tokens
         units.append(pair(producer, consumer, request, group, ours, theirs))
-    _check_distinct(consumer, request, lists)
+    _check_distinct("consumer", consumer, request, consumed)
+    _check_distinct("producer", producer, request, produced)
     return tuple(units)
 
 
@@ -96,16 +99,17 @@ def _check_range(
 
 
 def _check_distinct(
-    consumer: EngineGeometry, request: TransferRequest, lists: Sequence[Ids]
+    side: str, engine: EngineGeometry, request: TransferRequest, lists: Sequence[Ids]
 ) -> None:
-    """Two blocks of one number would be written twice, in groups that share tensors too."""
-    for pool in [np.concatenate(lists)] if consumer.shares_tensors else lists:
+    """A block holds one thing, in groups that share tensors too: named twice, it would be written
+    twice on the consumer, and on the producer one of its two readers gets what is not its own."""
+    for pool in [np.concatenate(lists)] if engine.shares_tensors else lists:
         blocks = np.sort(pool[pool != NULL_BLOCK])
         again = blocks[1:][blocks[1:] == blocks[:-1]]
         if again.size:
             raise RequestError(
                 request.consumer_request,
-                "consumer blocks named twice",
+                f"{side} blocks named twice",
                 np.unique(again).tolist(),
                 "distinct blocks",
             )

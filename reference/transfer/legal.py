@@ -113,12 +113,13 @@ def _broken_request(case: TransferCase, request: Transfer) -> Iterator[str]:
                 yield "states"
         elif any(len(lists[g]) * engine.block_tokens < prompt for engine, lists in sides):
             yield "too-few-blocks"
-    pools = [list(blocks) for blocks in request.consumer_blocks]
-    if case.consumer.shares_tensors:
-        pools = [[block for pool in pools for block in pool]]
-    for pool in pools:
-        if any(count > 1 for block, count in Counter(pool).items() if block):
-            yield "block-twice"
+    for engine, lists in sides:
+        pools = [list(blocks) for blocks in lists]
+        if engine.shares_tensors:
+            pools = [[block for pool in pools for block in pool]]
+        for pool in pools:
+            if any(count > 1 for block, count in Counter(pool).items() if block):
+                yield "block-twice"
 
 
 def refused_request(case: TransferCase, request: Transfer) -> Refused | None:

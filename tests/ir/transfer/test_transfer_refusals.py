@@ -205,6 +205,7 @@ REFUSED_REQUESTS = [
         "producer blocks of full attention is -1 to 7; accepted: 0 to 8",
     ),
     ({"consumer_blocks": ((4, 4, 5),)}, "consumer blocks named twice is [4]; accepted: distinct"),
+    ({"producer_blocks": ((4, 4, 5),)}, "producer blocks named twice is [4]; accepted: distinct"),
     (
         {"producer_blocks": ((1, 0, 3),)},
         "producer block of full attention for token 8 is the null block; "
