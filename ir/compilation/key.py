@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from typing import Any
 
 import torch
+from torch._inductor import config as inductor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
@@ -60,6 +61,7 @@ def ambient() -> tuple[Hashable, ...]:
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.get_float32_matmul_precision(),
+        inductor.emulate_precision_casts,
         autocast,
     )
 

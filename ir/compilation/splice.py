@@ -14,7 +14,7 @@ from ir.compilation.errors import LoweringError
 from ir.compilation.fakes import Fakes
 from ir.compilation.graphs import MISSING, flat_tensors, value_of
 from ir.compilation.symbols import SYMBOLIC, is_symbolic, same_number, same_numbers
-from ir.compilation.template import Layout, Slot, Step, Template, Values, fake_run
+from ir.compilation.template import ROUNDED, Layout, Slot, Step, Template, Values, fake_run
 from ir.op import IrOp
 from ir.provider import IrOpImpl
 
@@ -76,6 +76,8 @@ def splice(
             # Setting `meta` itself would look the node up in the graph's tables.
             new.meta.update(kept)
             new.meta["val"] = values.of(step, exact=template.exact)
+            if step.rounded:
+                new.meta[ROUNDED] = True
             items.append(new)
             made.append(new)
         outputs = [items[r.number] if type(r) is Slot else r for r in results]

@@ -23,6 +23,8 @@ from ir.compilation.graphs import flat_tensors
 from ir.compilation.symbols import SYMBOLIC, is_symbolic
 from ir.dispatch import enable_torch_wrap
 
+ROUNDED = "low_precision_pointwise_barrier"
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -57,6 +59,8 @@ class Step:
     layouts: Any
     constant: torch.Tensor | None = None
     flat: bool = False
+    # Under `emulate_precision_casts` Inductor rounds what tracing marked so, and nothing else.
+    rounded: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +160,8 @@ def _template(module: fx.GraphModule, fakes: list[Any], *, exact: bool) -> Templ
         args, kwargs = slots(node.args), slots(node.kwargs)
         deeper = [a for a in args if isinstance(a, list | tuple | dict | slice)]
         flat = not _slots_in([*deeper, kwargs])
-        steps.append(Step(node.target, args, kwargs, layouts, constant, flat))
+        rounded = ROUNDED in node.meta
+        steps.append(Step(node.target, args, kwargs, layouts, constant, flat, rounded))
     return Template(steps=tuple(steps), result=result, exact=exact)
 
 

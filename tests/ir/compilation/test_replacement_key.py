@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._inductor.config
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
@@ -163,3 +164,9 @@ def test_equal_and_unequal_symbols_give_different_keys():
     x = symbolic(ShapeEnv(), 4, 8)
     square = x.new_empty((x.shape[0], x.shape[0]))
     assert key(x) != key(square)
+
+
+def test_keeping_every_rounding_counts():
+    before = key(fake())
+    with torch._inductor.config.patch(emulate_precision_casts=True):
+        assert key(fake()) != before
