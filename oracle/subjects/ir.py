@@ -112,9 +112,7 @@ class IrSubject:
             return self._programs.observe(case, provider, route)
         return self._observe_call(case, provider, route, probes)
 
-    def _observe_call(
-        self, case: OpCase, provider: str, route: str, probes: Probes
-    ) -> Observation:
+    def _observe_call(self, case: OpCase, provider: str, route: str, probes: Probes) -> Observation:
         from ir.op import IrOp
 
         op = IrOp.registry[case.op]

@@ -175,9 +175,7 @@ def test_a_clean_run(snapshot, tmp_path):
 
 
 def test_a_run_in_which_nothing_was_decided(snapshot, tmp_path):
-    shown = _ran(
-        tmp_path, subjects=("reference",), properties=("numerics", "contract"), budget=1
-    )
+    shown = _ran(tmp_path, subjects=("reference",), properties=("numerics", "contract"), budget=1)
     assert shown == snapshot
 
 

@@ -25,5 +25,5 @@ def test_a_fake_made_quickly_is_one_that_the_constructor_makes(unsafe: bool, dev
     with mode:
         assert (quick[1] + 1).shape == (3, 4)
     if not unsafe:
-        with pytest.raises(RuntimeError, match="data_ptr|data pointer"):
+        with pytest.raises(RuntimeError, match=r"data_ptr|data pointer"):
             quick[1].data_ptr()

@@ -13,7 +13,7 @@ from fuzz.strategies.programs import FAMILIES, lowering_case, program_case
 from reference.declaration import Refusal
 from reference.dtypes import decode, encode
 from reference.expectation import Unknown
-from reference.model import Name, ProgramCase, ProgramStep, Storage, Value, View
+from reference.model import Name, ProgramCase, ProgramOperand, ProgramStep, Storage, Value, View
 from reference.programs import ATEN, ExpectedProgram, expect_program
 from reference.programs.arguments import REQUIRED
 
@@ -68,7 +68,7 @@ def any_step(chooser: SeededChooser, values: int, target: str) -> ProgramStep:
     def value() -> Value:
         return Value(chooser.integer(max(0, values - 8), values - 1))
 
-    def operand(name: str) -> object:
+    def operand(name: str) -> ProgramOperand:
         number_too = target.startswith(("aten.add", "aten.sub", "aten.mul"))
         if "_foreach" in target and name != "scalar":
             return tuple(value() for _ in range(chooser.integer(1, 2)))
@@ -95,12 +95,12 @@ def any_step(chooser: SeededChooser, values: int, target: str) -> ProgramStep:
         return integer()
 
     declared = ATEN[target].parameters
-    given = {
+    given: dict[str, ProgramOperand] = {
         name: operand(name)
         for name, default in declared.defaults.items()
         if default is REQUIRED or (name != "non_blocking" and chooser.chance(0.5))
     }
-    by_place = []
+    by_place: list[ProgramOperand] = []
     for name in list(declared.defaults)[: declared.only_by_name]:
         if name not in given:
             break
@@ -110,6 +110,7 @@ def any_step(chooser: SeededChooser, values: int, target: str) -> ProgramStep:
 
 def appended(case: ProgramCase, step: ProgramStep) -> ProgramCase:
     """The program with a step whose number of results is what the reference says it is."""
+    longer = case
     for results in range(13):
         steps = (*case.steps, replace(step, results=results))
         longer = replace(case, steps=steps, outputs=())

@@ -25,8 +25,15 @@ def test_two_tensors_give_the_dtype_that_torch_gives(a) -> None:
     for b, i, j in product(DTYPES, (0, 1), (0, 1)):
         x = torch.ones((2,) * i, dtype=getattr(torch, a))
         y = torch.ones((2,) * j, dtype=getattr(torch, b))
-        ranks = [[d for d, r in ((a, i), (b, j)) if r == rank] for rank in (1, 0)]
-        assert (b, i, j, result_dtype(*ranks, [])) == (b, i, j, name(torch.result_type(x, y)))
+        with_dimensions, without = (
+            [d for d, r in ((a, i), (b, j)) if r == rank] for rank in (1, 0)
+        )
+        assert (b, i, j, result_dtype(with_dimensions, without, [])) == (
+            b,
+            i,
+            j,
+            name(torch.result_type(x, y)),
+        )
 
 
 @pytest.mark.parametrize("a", DTYPES)

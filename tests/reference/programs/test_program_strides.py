@@ -57,6 +57,7 @@ def test_a_view_exists_where_torch_makes_one() -> None:
                 assert (x.shape, x.stride(), wanted, found) == (x.shape, x.stride(), wanted, None)
                 continue
             made += 1
+            assert shape is not None
             assert shape == tuple(expected.shape)
             strides = view_strides(tuple(x.shape), x.stride(), shape)
             assert strides is not None
@@ -83,6 +84,7 @@ def test_pointwise_results_are_laid_out_as_torch_lays_them_out() -> None:
                 tuple(expected.shape),
                 [(tuple(x.shape), x.stride()), (tuple(y.shape), y.stride())],
             )
+            assert shape is not None
             assert shape == tuple(expected.shape)
             where = (x.shape, x.stride(), y.shape, y.stride(), found)
             assert same_strides(shape, found, expected.stride()), where
