@@ -22,6 +22,7 @@ from ir.capture.errors import CaptureRefused
 
 _READS = "values that stay in tensors"
 _MEMORY = "memory of its final size before the capture"
+_STRAIGHT = "straight-line code: no control-flow operators"
 
 _BY_NAME: dict[str, tuple[str, str]] = {
     **dict.fromkeys(
@@ -140,6 +141,10 @@ def _patches() -> tuple[_Patch, ...]:
         _Patch(torch.cuda, "synchronize", "host-sync", _READS),
         _Patch(torch.cuda.Stream, "synchronize", "host-sync", _READS),
         _Patch(torch.cuda.Event, "synchronize", "host-sync", _READS),
+        # Dynamo traces these whatever the mode. What it keeps of a trace under ours would be in
+        # the way of the next make_fx.
+        _Patch(torch, "cond", "opaque-kernel", _STRAIGHT),
+        _Patch(torch, "while_loop", "opaque-kernel", _STRAIGHT),
         _Patch(torch, "manual_seed", "reseeded", "seeding before the capture or between replays"),
     ]
     return (*storage, *(p for p in functions if hasattr(p.owner, p.name)))

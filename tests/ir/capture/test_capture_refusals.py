@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from ir.capture import REASONS, CaptureRefused, capture
 from ir.op import register_op
@@ -299,3 +300,15 @@ def test_a_function_that_computes_otherwise_while_it_is_recorded_is_refused():
     x = torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(CaptureRefused, match=r"not-replayable.*if nothing is recorded"):
         capture(lambda x: torch.linalg.svdvals(x), x)
+
+
+def test_a_refused_operator_leaves_nothing_in_the_way_of_a_trace():
+    flag, x = torch.tensor(True), torch.ones(2)
+
+    def choose(a: Tensor) -> Tensor:
+        return torch.cond(flag, torch.sin, torch.cos, (a,))
+
+    with pytest.raises(CaptureRefused, match=r"torch\.cond; accepted: straight-line code"):
+        capture(choose, x)
+    traced = make_fx(choose, tracing_mode="fake", _allow_non_fake_inputs=True)(x)
+    assert any("cond" in str(node.target) for node in traced.graph.nodes)
