@@ -310,6 +310,9 @@ ROWS: dict[str, tuple[str, ...] | str] = {
 RARE = {"crash", "timeout", "unknown"}
 """Kinds for what ends a process or a solver: tests of the engine show them."""
 
+ELSEWHERE = {"transfer-proof", "transfer-engines"}
+"""Judges of other evidence, broken in test_proof_mutants.py and oracle/test_engines_judge.py."""
+
 
 class Planner:
     """``ir.transfer`` in this process, so that a fault can be planted."""
@@ -375,7 +378,7 @@ def test_without_a_fault_no_judge_speaks(route: str):
 
 def test_every_kind_of_disagreement_is_shown_by_a_fault():
     shown = {(judge, kind) for _, judge, kind in SMALLEST}
-    run = [judge for judge in PROPERTIES["transfer"].judges if judge != "transfer-proof"]
+    run = [judge for judge in PROPERTIES["transfer"].judges if judge not in ELSEWHERE]
     kinds = {(judge, kind) for judge in run for kind in JUDGES[judge].kinds if kind not in RARE}
     assert kinds - shown == set()
 

@@ -89,7 +89,8 @@ def test_a_source_keeps_the_line_ends_and_the_declared_encoding(tmp_path: Path):
         ),
         (
             {"format": 1, "case": None},
-            "not a finding: not a case: NoneType; accepted: format 1, kind 'op', 'program'",
+            "not a finding: not a case: NoneType; accepted: format 1, kind 'op', 'program', "
+            "'transfer'",
         ),
         (
             finding_to_json(_finding()) | {"route": 3},
