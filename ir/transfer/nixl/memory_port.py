@@ -1,7 +1,8 @@
 """Ports of engines that share one process: the protocol without NIXL, races included.
 
 Data lands late on purpose: a transfer copies its blocks, from the last one on, only when its
-owner has asked for it `lag` times, and a notification that goes with it comes after.
+owner has asked for it `lag` times, and a notification that goes with it comes after. `lag` may be
+changed while data is under way.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ class _Prepared:
 @dataclass(eq=False, slots=True)
 class _Move:
     peer: str
-    left: int
     copies: list[tuple[int, int, int]]
     message: bytes
+    asked: int = 0
+    landed: bool = False
 
     def release(self) -> None:
         return
@@ -114,17 +116,18 @@ class MemoryPort:
         self._peer(lists.name)
         at = runs.order[runs.first]
         copies = zip(target[at].tolist(), source[at].tolist(), runs.lengths.tolist(), strict=True)
-        return _Move(lists.name, self.lag, list(copies), message)
+        return _Move(lists.name, list(copies), message)
 
     def ended(self, handle: Handle) -> bool:
         if not isinstance(handle, _Move):
             raise TypeError(f"{handle!r} is no transfer of this port")
-        if handle.left == 0:
+        if handle.landed:
             return True
         peer = self._peer(handle.peer)
-        handle.left -= 1
-        if handle.left:
+        handle.asked += 1
+        if handle.asked < self.lag:
             return False
+        handle.landed = True
         for to, come, length in reversed(handle.copies):
             ctypes.memmove(to, come, length)
         if handle.message:
