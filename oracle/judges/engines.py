@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from oracle.engines_observation import Bytes, Ended, EnginesReturned
+from oracle.observation.engines import Bytes, Ended, EnginesReturned
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable
 from reference.transfer import MIXED_SENTINEL, SENTINEL, mixed
 

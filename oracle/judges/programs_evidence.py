@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oracle.observation import Observation
-from oracle.program_observation import ProgramReturned
+from oracle.observation.program import ProgramReturned
 from reference.declaration import Refusal
 from reference.model import ProgramCase
 from reference.programs import ExpectedCall, ExpectedProgram
@@ -26,6 +26,10 @@ class ProgramEvidence:
     calls: tuple[ExpectedCall, ...]
     observation: Observation | ProgramReturned
     unknown: str = ""
+    route: str = ""
+    """The way that the program took; empty where it was not driven."""
+    stock: ProgramEvidence | None = None
+    """Of stock torch.compile on the same program, where our compiled route differs from eager."""
 
     @property
     def returned(self) -> ProgramReturned | None:

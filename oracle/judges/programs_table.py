@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .judge import Judge
 from .programs_graph import GRAPH_KINDS, program_cache, program_clones, program_graph
 from .programs_memory import program_aliases, program_layout
+from .programs_stock import AS_STOCK, beside_stock
 from .programs_values import (
     program_completion,
     program_inputs,
@@ -13,7 +16,7 @@ from .programs_values import (
     program_values,
 )
 
-PROGRAM_JUDGES = (
+_OF_RUNS = (
     Judge(
         name="program-completion",
         claim="a program that torch takes returns, one that it refuses raises",
@@ -93,6 +96,9 @@ PROGRAM_JUDGES = (
         },
         judge=program_aliases,
     ),
+)
+
+_OF_GRAPHS = (
     Judge(
         name="program-graph",
         claim="the graph after the passes is legal, whole, and tells the truth about its values",
@@ -119,3 +125,11 @@ PROGRAM_JUDGES = (
         judge=program_clones,
     ),
 )
+
+
+def _with_stock(row: Judge) -> Judge:
+    kinds = {**row.kinds, AS_STOCK: "torch.compile without us does the same: undecided"}
+    return replace(row, kinds=kinds, judge=beside_stock(row.judge))
+
+
+PROGRAM_JUDGES = (*map(_with_stock, _OF_RUNS), *_OF_GRAPHS)

@@ -9,11 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
-from oracle.engines_observation import EnginesReturned
 from oracle.observation import Died, Raised
-from oracle.proof_observation import Proof
+from oracle.observation.engines import EnginesReturned
+from oracle.observation.proof import Proof
+from oracle.observation.transfer import Rank, TransferReturned
 from oracle.proofs.prover import Proved, prove
-from oracle.transfer_observation import Rank, TransferReturned
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, ExpectedTensor, ExpectedTransfer, decode

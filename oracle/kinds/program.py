@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from oracle.judges.programs_evidence import ProgramEvidence
-from oracle.observation import Declined, Observation
-from oracle.program_observation import ProgramReturned
+from oracle.observation import Observation
+from oracle.observation.program import ProgramRaised, ProgramReturned
 from oracle.program_text import operand_text
 from oracle.programs_script import SCRIPTED, render
 from oracle.simplify.programs import PROGRAM_PASSES
@@ -50,9 +50,15 @@ def _unknown(expectation: ProgramExpectation) -> str:
 def _evidence(
     case: ProgramCase,
     expectation: ProgramExpectation,
-    observation: Observation | ProgramReturned,
+    observation: Observation | ProgramReturned | ProgramRaised,
     terms: Terms,
 ) -> ProgramEvidence:
+    driven = isinstance(observation, ProgramReturned | ProgramRaised)
+    route = observation.route if driven else ""
+    stock = observation.stock if driven else None
+    beside = None if stock is None else _evidence(case, expectation, stock, terms)
+    if isinstance(observation, ProgramRaised):
+        observation = observation.raised
     calls = expectation.calls if isinstance(expectation, ExpectedProgram) else ()
     found = expectation
     if calls and isinstance(observation, ProgramReturned):
@@ -66,6 +72,8 @@ def _evidence(
         calls=calls,
         observation=observation,
         unknown=found.because if isinstance(found, Unknown) else "",
+        route=route,
+        stock=beside,
     )
 
 
@@ -119,23 +127,21 @@ def _pieces(content: bytes, shape: tuple[int, ...]) -> list[bytes]:
 
 def _measures(evidence: ProgramEvidence) -> Mapping[str, int]:
     """Counts of one run; ``runs`` of one route are found under the route by the property."""
-    counts: Counter[str] = Counter()
-    found = evidence.observation
-    if isinstance(found, Declined):
-        counts[found.because] += 1
+    counts: Counter[str] = Counter({f"route {evidence.route}": 1} if evidence.route else ())
     returned = evidence.returned
     if returned is None:
         return counts
-    counts[f"route {returned.route}"] += 1
     graph = returned.graph
     if graph is not None:
+        if returned.route in ("fx-cold", "fx-inplace"):
+            counts["cold look-ups"] += graph.hits + graph.misses
+        for factor in graph.spurious:
+            counts[f"spurious {factor}"] += 1
         counts["lowered"] += graph.lowered
         counts["hits"] += graph.hits
         counts["misses"] += graph.misses
         for reason, number in graph.bypasses.items():
             counts[reason] += number
-        for factor in graph.spurious:
-            counts[f"spurious {factor}"] += 1
     counts["perturbed"] += len(returned.perturbed)
     for one in returned.perturbed:
         if one.same_graph and not one.same_key:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuzz.lattices.tp import points_in, refused_in
-from oracle.engines_observation import EnginesReturned
 from oracle.judges.transfers import TransferEvidence, is_telling
 from oracle.observation import Died, Raised
-from oracle.proof_observation import Proof
+from oracle.observation.engines import EnginesReturned
+from oracle.observation.proof import Proof
+from oracle.observation.transfer import TransferReturned
 from oracle.scripts.transfer import render
 from oracle.simplify.transfers import PASSES
-from oracle.transfer_observation import TransferReturned
 from reference.model import CachedGroup, Engine, Transfer, TransferCase
 from reference.transfer import ExpectedTransfer, expect_transfer
 

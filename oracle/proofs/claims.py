@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
 
-from oracle.proof_observation import ChannelFormulas, GroupFormulas, PathFormulas
+from oracle.observation.proof import ChannelFormulas, GroupFormulas, PathFormulas
 from oracle.proofs.definition import Side, Slot, bases
 from oracle.proofs.polynomial import Poly
 from reference.model import TransferCase

@@ -129,7 +129,7 @@ class Side:
 
 
 def bases(side: Side, rank: Rank) -> tuple[Poly, ...]:
-    """The addresses of a rank's tensors, in the symbols of `oracle.proof_observation.Proof`."""
+    """The addresses of a rank's tensors, in the symbols of `oracle.observation.proof.Proof`."""
     at, found = Poly.symbol(f"b.{side.name}.{rank[0]}.{rank[1]}"), []
     for tensor, stride in enumerate(side.strides(rank[0])):
         if tensor:

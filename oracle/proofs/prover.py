@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from oracle.proof_observation import PathFormulas, Proof
+from oracle.observation.proof import PathFormulas, Proof
 from oracle.proofs.claims import Claim, Problem, problems
 from oracle.proofs.polynomial import Monomial, Poly
 from reference.model import TransferCase

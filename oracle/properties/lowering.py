@@ -19,7 +19,7 @@ CALLS, CALLS_IN_FULL = 600, 60_000
 OTHERS, OTHERS_IN_FULL = 300, 40_000
 PERTURBED, PERTURBED_IN_FULL = 40, 600
 MOST_SPURIOUS = 5
-"""Percent of a cache's look-ups that may trace again what lies there under another key."""
+"""Percent of all look-ups, cold and warm, that may trace what lies there under another key."""
 
 
 def _calls(label: str, seed: int, index: int) -> ProgramCase:
@@ -80,13 +80,16 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
     """Shares of routes, what the cache did, and the factors that keys need not have held."""
     found = spurious(measures)
     seen = lookups(measures)
+    cold = measures.get("cold look-ups", 0)
     share = 100 * sum(found.values()) / seen if seen else 0.0
+    of_cold = 100 * sum(found.values()) / cold if cold else 0.0
     factors = ", ".join(f"{name} {number:,}" for name, number in found.items()) or "none"
     return (
         *share_lines(measures),
         f"cache: {seen:,} look-ups, {measures.get('misses', 0):,} traced, "
         f"{measures.get('perturbed', 0):,} pairs of calls that differ in one factor",
-        f"traced though an equal graph lay under another key: {share:.1f} % ({factors})",
+        f"traced though an equal graph lay under another key: {share:.1f} % of all look-ups, "
+        f"{of_cold:.1f} % of the {cold:,} in a cache that was empty ({factors})",
     )
 
 

@@ -46,8 +46,4 @@ def share_lines(measures: Mapping[str, int]) -> tuple[str, ...]:
         f"({100 * measures.get(f'route {name}', 0) / every:.1f} %)"
         for name in _SHOWN
     ]
-    stock = measures.get("as-stock-torch", 0) + measures.get("stock-torch-fails", 0)
-    lines = [f"programs by route: {', '.join(parts)}"]
-    if stock:
-        lines.append(f"{stock:,} compiled runs in which torch without us does or fails the same")
-    return tuple(lines)
+    return (f"programs by route: {', '.join(parts)}",)

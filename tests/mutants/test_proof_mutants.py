@@ -8,7 +8,7 @@ import pytest
 
 from fuzz.lattices.tp import attention_case, proof_case, single
 from oracle.checking import CaseChecker
-from oracle.proof_observation import Proof
+from oracle.observation.proof import Proof
 from oracle.proofs.prover import Proved, Refuted, counterexample, prove
 from oracle.properties import PROPERTIES
 from oracle.subject import Subject

@@ -7,11 +7,11 @@ import pytest
 
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.transfers import transfer_case
-from oracle.engines_observation import Ended, EnginesReturned
 from oracle.judges import JUDGES
 from oracle.judges.engines import transfer_engines
 from oracle.judges.transfers import TransferEvidence
-from oracle.transfer_observation import Told, TransferReturned
+from oracle.observation.engines import Ended, EnginesReturned
+from oracle.observation.transfer import Told, TransferReturned
 from oracle.verdict import Outcome
 from reference.transfer import expect_transfer, mixed
 

@@ -9,12 +9,13 @@ import pytest
 from oracle.judges import JUDGES
 from oracle.judges.programs_graph import GRAPH_KINDS
 from oracle.kinds import Terms, kind_named
-from oracle.observation import Declined, Died, Raised
-from oracle.program_observation import (
+from oracle.observation import Died, Raised
+from oracle.observation.program import (
     CloneFacts,
     GraphFacts,
     GraphFault,
     Perturbed,
+    ProgramRaised,
     ProgramReturned,
 )
 from oracle.properties import PROPERTIES
@@ -224,12 +225,54 @@ def test_an_illegal_program_that_returns_is_not_refused():
     assert (verdict.outcome, verdict.kind) == (Outcome.DISAGREES, "not-refused")
 
 
-def test_a_declined_run_is_counted_by_its_reason():
+def beside_stock(judge: str, ours: object, stock: object) -> tuple[Outcome, str]:
     program = case()
-    evidence = PROGRAM.evidence(
-        program, PROGRAM.expect(program, Terms()), Declined("as-stock-torch"), Terms()
-    )
-    assert PROGRAM.measures(evidence) == {"as-stock-torch": 1}
+    expectation = PROGRAM.expect(program, Terms())
+    if isinstance(ours, Raised):
+        found: object = ProgramRaised(route="backend", raised=ours, stock=stock)  # type: ignore[arg-type]
+    else:
+        found = replace(ours, route="backend", stock=stock)  # type: ignore[type-var]
+    verdict = JUDGES[judge].judge(PROGRAM.evidence(program, expectation, found, Terms()))
+    return verdict.outcome, verdict.kind
+
+
+def right() -> ProgramReturned:
+    found = reference.observe(case())
+    assert isinstance(found, ProgramReturned)
+    return found
+
+
+def test_what_torch_does_wrong_without_us_is_undecided():
+    wrong = other_values(right())
+    assert beside_stock("program-values", wrong, wrong) == (Outcome.UNDECIDED, "as-stock-torch")
+    assert beside_stock("program-routes", wrong, wrong) == (Outcome.UNDECIDED, "as-stock-torch")
+    assert beside_stock("program-layout", wrong, wrong) == (Outcome.AGREES, "")
+
+
+def test_what_torch_does_right_or_wrong_otherwise_is_held_against_us():
+    wrong = other_values(right())
+    worse = output(1, offset=0)(wrong)
+    for stock in (right(), worse, Raised("RuntimeError", (), "")):
+        assert beside_stock("program-values", wrong, stock) == (Outcome.DISAGREES, "value")
+    assert beside_stock("program-layout", worse, wrong) == (Outcome.DISAGREES, "offset")
+
+
+def test_raising_as_torch_does_without_us_is_undecided_and_otherwise_is_ours():
+    raised = Raised("RuntimeError", (), "ours")
+    stock = Raised("RuntimeError", (), "theirs")
+    other = Raised("IndexError", (), "theirs")
+    judge = "program-completion"
+    assert beside_stock(judge, raised, stock) == (Outcome.UNDECIDED, "as-stock-torch")
+    assert beside_stock(judge, raised, other) == (Outcome.DISAGREES, "raised")
+    assert beside_stock(judge, raised, right()) == (Outcome.DISAGREES, "raised")
+
+
+def test_a_compiled_run_that_raised_is_counted_on_its_route():
+    program = case()
+    raised = Raised("RuntimeError", (), "")
+    found = ProgramRaised(route="inductor", raised=raised, stock=raised)
+    evidence = PROGRAM.evidence(program, PROGRAM.expect(program, Terms()), found, Terms())
+    assert PROGRAM.measures(evidence) == {"route inductor": 1}
 
 
 @pytest.mark.parametrize("name", ["lowering", "clones"])

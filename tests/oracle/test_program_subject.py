@@ -12,7 +12,7 @@ from fuzz.strategies.programs import FAMILIES, lowering_case, program_case
 from oracle.finding import Finding
 from oracle.judges import JUDGES
 from oracle.kinds import Terms, kind_named
-from oracle.program_observation import ProgramReturned
+from oracle.observation.program import ProgramReturned
 from oracle.subjects.programs import reference
 from oracle.subjects.programs.subject import Programs
 from oracle.verdict import Outcome, Place

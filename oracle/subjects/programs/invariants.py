@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from oracle.program_observation import GraphFault
+from oracle.observation.program import GraphFault
 
 from .graph import ProgramGraph
 

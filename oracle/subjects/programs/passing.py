@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oracle.program_observation import CloneFacts, GraphFacts
+from oracle.observation.program import CloneFacts, GraphFacts
 from reference.model import ProgramCase
 
 from .calls import run_steps

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from oracle.program_observation import Perturbed
+from oracle.observation.program import Perturbed
 from reference.model import ProgramCase
 
 from .caching import recording_cache

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from oracle.program_observation import GraphFacts
+from oracle.observation.program import GraphFacts
 from reference.model import ProgramCase
 
 from .caching import recording_cache

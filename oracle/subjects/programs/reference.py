@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from oracle.observation import ObservedTensor, Raised, Unavailable
-from oracle.program_observation import ProgramReturned
+from oracle.observation.program import ProgramReturned
 from oracle.subject import Provider
 from reference.declaration import Refusal
 from reference.dtypes import encode, numpy_dtype

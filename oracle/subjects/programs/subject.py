@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from oracle.observation import Declined, Raised, Unavailable
-from oracle.program_observation import CloneFacts, GraphFacts, ProgramReturned
+from oracle.judges.programs_stock import same_run
+from oracle.observation import Raised, Unavailable
+from oracle.observation.program import CloneFacts, GraphFacts, ProgramRaised, ProgramReturned
 from oracle.subject import Provider
 from reference.model import ProgramCase
 
@@ -36,7 +37,7 @@ STOCK = {"backend": "aot_eager", "inductor": "stock"}
 """What torch itself does on the way that a route takes."""
 
 
-ProgramObservation = ProgramReturned | Raised | Declined | Unavailable
+ProgramObservation = ProgramReturned | ProgramRaised | Raised | Unavailable
 
 
 class Programs:
@@ -65,10 +66,11 @@ class Programs:
             self._case, self._cold = case, {}
         try:
             return replace(self._driven(case, provider, route), route=route)
-        except _Declines as declined:
-            return Declined(declined.because)
         except Exception as error:  # what a subject raises is an observation, whatever it is
-            return _raised(error)
+            raised = _raised(error)
+        if route not in COMPILED:
+            return raised
+        return ProgramRaised(route=route, raised=raised, stock=_stock(case, route))
 
     def _driven(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
         eager = self._cold.get("eager") or _eager(case)
@@ -136,31 +138,11 @@ class Programs:
         return done.graph, done.facts, None
 
     def _compiled(self, case: ProgramCase, route: str, eager: ProgramReturned) -> ProgramReturned:
-        try:
-            found = _compile(case, route)
-        except Exception:  # torch may fail on the same program without us
-            if _fails(case, STOCK[route]):
-                raise _Declines("stock-torch-fails") from None
-            raise
         # Inductor sums in another order: behind an op of the IR its bits are its own.
         exact = route != "inductor" or not any(is_ir(s) for s in case.steps)
-        found = replace(found, eager=eager.outputs, exact=exact)
-        if _same(found, eager):
-            return found
-        if _fails(case, STOCK[route]):
-            return found
-        stock = _compile(case, STOCK[route])
-        if _same(found, stock):
-            raise _Declines("as-stock-torch")
-        return found
-
-
-class _Declines(Exception):
-    """A disagreement that torch shows without us. ``because`` is a fixed slug."""
-
-    def __init__(self, because: str) -> None:
-        super().__init__(because)
-        self.because = because
+        found = replace(_compile(case, route), eager=eager.outputs, exact=exact)
+        # Compiling costs: stock is asked only where there may be something to compare with it.
+        return found if same_run(found, eager) else replace(found, stock=_stock(case, route))
 
 
 def _has_compiler() -> bool:
@@ -177,12 +159,14 @@ def _compile(case: ProgramCase, way: str) -> ProgramReturned:
     return _returned(case, memory, done.outputs, done.seen)
 
 
-def _fails(case: ProgramCase, way: str) -> bool:
+def _stock(case: ProgramCase, route: str) -> ProgramReturned | Raised:
+    """What torch.compile does with the program on the way that ``route`` takes, without us."""
     try:
-        _compile(case, way)
-    except Exception:  # whatever torch raises, it fails
-        return True
-    return False
+        eager = _eager(case)
+        exact = route != "inductor" or not any(is_ir(s) for s in case.steps)
+        return replace(_compile(case, STOCK[route]), route=route, eager=eager.outputs, exact=exact)
+    except Exception as error:  # torch may fail on the program, or its eager run
+        return _raised(error)
 
 
 def _eager(case: ProgramCase, find: Callable[[str], Any] | None = None) -> ProgramReturned:
@@ -213,24 +197,6 @@ def _returned(
         inputs_after=after,
         seen=copies,
         reached=reached(outputs, memory),
-    )
-
-
-def _same(one: ProgramReturned, other: ProgramReturned) -> bool:
-    """Whether two runs differ in nothing that a judge looks at."""
-    pairs = zip(one.outputs, other.outputs, strict=True)
-    return (
-        all(
-            (a.dtype, a.shape, a.strides, a.offset, a.storage)
-            == (b.dtype, b.shape, b.strides, b.offset, b.storage)
-            and a.values.tobytes() == b.values.tobytes()
-            for a, b in pairs
-        )
-        and one.reached == other.reached
-        and all(
-            a.tobytes() == b.tobytes()
-            for a, b in zip(one.inputs_after, other.inputs_after, strict=True)
-        )
     )
 
 

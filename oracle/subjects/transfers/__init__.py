@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from oracle.engines_observation import EnginesReturned
 from oracle.observation import Observation
-from oracle.proof_observation import Proof
+from oracle.observation.engines import EnginesReturned
+from oracle.observation.proof import Proof
+from oracle.observation.transfer import TransferReturned
 from oracle.subject import Provider
-from oracle.transfer_observation import TransferReturned
 from reference.model import TransferCase
 
 OP = "transfer"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oracle.engines_observation import Bytes, Ended, EnginesReturned
 from oracle.observation import Declined, Raised
-from oracle.transfer_observation import Told
+from oracle.observation.engines import Bytes, Ended, EnginesReturned
+from oracle.observation.transfer import Told
 from reference.model import TransferCase
 from reference.transfer import MIXED_SENTINEL, expect_transfer, mixed
 

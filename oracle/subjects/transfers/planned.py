@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oracle.observation import Declined, Raised
-from oracle.transfer_observation import Freed, Rank, Stray, Told, TransferReturned
+from oracle.observation.transfer import Freed, Rank, Stray, Told, TransferReturned
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, expect_transfer
 

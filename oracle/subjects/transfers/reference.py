@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from oracle.observation import Raised
-from oracle.transfer_observation import Freed, Rank, Told, TransferReturned
+from oracle.observation.transfer import Freed, Rank, Told, TransferReturned
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, ExpectedTransfer, Refused, expect_transfer
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oracle.observation import Declined, Raised, Unavailable
-from oracle.proof_observation import ChannelFormulas, GroupFormulas, PathFormulas, Proof
+from oracle.observation.proof import ChannelFormulas, GroupFormulas, PathFormulas, Proof
 from oracle.proofs.polynomial import Path, Poly, UndecidableError, paths_through
 from reference.model import TransferCase
 from reference.transfer import refused_pair

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.observation import Raised
+from .call import Raised
 
 Rank = tuple[int, int]
 """Pipeline stage and rank within tensor parallelism."""

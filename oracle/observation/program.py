@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from oracle.observation import ObservedTensor
+from .call import ObservedTensor, Raised
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,15 @@ class CloneFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRaised:
+    """A compiled route raised; ``stock`` is what torch.compile does with the program without us."""
+
+    route: str
+    raised: Raised
+    stock: ProgramReturned | Raised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramReturned:
     """The program returned.
 
@@ -82,7 +91,8 @@ class ProgramReturned:
     ``seen`` holds, by value number, what the ops of the IR returned, as it was before any later
     step. ``reached``: for each output, what changes when it is written: ``output N``,
     ``storage N``. ``eager`` holds the outputs of the same program run step by step in torch.
-    ``exact``: this route must give the bits of ``eager`` even behind ops of the IR.
+    ``exact``: this route must give the bits of ``eager`` even behind ops of the IR. ``stock``: what
+    torch.compile does with the program without us, asked where a compiled route differs from eager.
     """
 
     route: str
@@ -95,3 +105,4 @@ class ProgramReturned:
     graph: GraphFacts | None = None
     perturbed: tuple[Perturbed, ...] = ()
     clones: CloneFacts | None = None
+    stock: ProgramReturned | Raised | None = None

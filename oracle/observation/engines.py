@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from oracle.transfer_observation import Told
+from .transfer import Told
 
 Bytes = tuple[tuple[NDArray[np.uint8], ...], ...]
 """By stage, the tensors of the consumer: (ranks, blocks, bytes)."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from oracle.observation import Raised
 from oracle.proofs.polynomial import Poly
-from oracle.transfer_observation import Rank
+
+from .call import Raised
+from .transfer import Rank
 
 Row = tuple[Poly, Poly, Poly, Poly]
 """First address, length, stride and count of a row of descriptors."""

@@ -1,0 +1,64 @@
+"""A disagreement that torch shows without us is nobody's verdict on us: it is left undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from oracle.observation import Raised
+from oracle.observation.program import ProgramReturned
+from oracle.verdict import Outcome, Verdict, undecided
+
+from .programs_evidence import ProgramEvidence
+
+AS_STOCK = "as-stock-torch"
+
+
+def beside_stock(
+    judge: Callable[[ProgramEvidence], Verdict],
+) -> Callable[[ProgramEvidence], Verdict]:
+    """The judge, asked of stock torch.compile's run of the same program where it disagrees.
+
+    Undecided only where stock's run raised the same, or is the same in everything that a judge
+    looks at: one more wrong bit beside those that torch has wrong is ours.
+    """
+
+    def judged(evidence: ProgramEvidence) -> Verdict:
+        verdict = judge(evidence)
+        stock = evidence.stock
+        if verdict.outcome is not Outcome.DISAGREES or stock is None:
+            return verdict
+        other = judge(stock)
+        alike = (other.outcome, other.kind) == (verdict.outcome, verdict.kind)
+        if alike and _same(evidence.observation, stock.observation):
+            return undecided(verdict.judge, AS_STOCK)
+        return verdict
+
+    return judged
+
+
+def _same(ours: object, stock: object) -> bool:
+    if isinstance(ours, Raised) and isinstance(stock, Raised):
+        return ours.type == stock.type
+    if isinstance(ours, ProgramReturned) and isinstance(stock, ProgramReturned):
+        return same_run(ours, stock)
+    return False
+
+
+def same_run(one: ProgramReturned, other: ProgramReturned) -> bool:
+    """Whether two runs of a program differ in nothing that a judge of runs looks at."""
+    if len(one.outputs) != len(other.outputs):
+        return False
+    pairs = zip(one.outputs, other.outputs, strict=True)
+    return (
+        all(
+            (a.dtype, a.shape, a.strides, a.offset, a.storage)
+            == (b.dtype, b.shape, b.strides, b.offset, b.storage)
+            and a.values.tobytes() == b.values.tobytes()
+            for a, b in pairs
+        )
+        and one.reached == other.reached
+        and all(
+            a.tobytes() == b.tobytes()
+            for a, b in zip(one.inputs_after, other.inputs_after, strict=True)
+        )
+    )
