@@ -6,6 +6,7 @@ nothing of ``ir``'s; on ``memory`` its own transport moves the data.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def _plans(
     return plans, tuple(meeting)
 
 
-class _Pulling:
+class _Pulling(ABC):
     """What both routes share: requests in order, each on every rank, and who is told."""
 
     def __init__(
@@ -107,15 +108,17 @@ class _Pulling:
         self._leases = {worker: ProducerLeases() for worker in producer.workers}
         self._heard: dict[tuple[Rank, str], int] = defaultdict(int)
 
+    @abstractmethod
     def pull(self, plan: EngineTransferPlan, request: TransferRequest) -> tuple[Any, ...]:
         """Move one request to one rank; the notifications that follow. Raises the subject's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cells(self) -> tuple[tuple[np.ndarray, ...], ...]:
-        raise NotImplementedError
+        """By the consumer's stage, its tensors: (ranks, blocks, bytes) of uint64 codes."""
 
+    @abstractmethod
     def writes(self) -> tuple[tuple[np.ndarray, ...], ...]:
-        raise NotImplementedError
+        """Shaped as `cells`: how often each byte was written."""
 
     def run(self, ranks: tuple[Rank, ...], meeting: tuple[Raised | None, ...]) -> TransferReturned:
         results = []
