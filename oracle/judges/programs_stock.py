@@ -29,14 +29,18 @@ def beside_stock(
             return verdict
         other = judge(stock)
         alike = (other.outcome, other.kind) == (verdict.outcome, verdict.kind)
-        if alike and _same(evidence.observation, stock.observation):
+        if alike and as_stock(evidence):
             return undecided(verdict.judge, AS_STOCK)
         return verdict
 
     return judged
 
 
-def _same(ours: object, stock: object) -> bool:
+def as_stock(evidence: ProgramEvidence) -> bool:
+    """Whether a compiled run is, or failed, like stock's of the same program."""
+    if evidence.stock is None:
+        return False
+    ours, stock = evidence.observation, evidence.stock.observation
     if isinstance(ours, Raised) and isinstance(stock, Raised):
         return ours.type == stock.type
     if isinstance(ours, ProgramReturned) and isinstance(stock, ProgramReturned):

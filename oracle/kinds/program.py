@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from oracle.judges.programs_evidence import ProgramEvidence
+from oracle.judges.programs_stock import as_stock
 from oracle.observation import Observation
 from oracle.observation.program import ProgramRaised, ProgramReturned
 from oracle.program_text import operand_text
@@ -128,9 +129,10 @@ def _pieces(content: bytes, shape: tuple[int, ...]) -> list[bytes]:
 def _measures(evidence: ProgramEvidence) -> Mapping[str, int]:
     """Counts of one run; ``runs`` of one route are found under the route by the property."""
     counts: Counter[str] = Counter({f"route {evidence.route}": 1} if evidence.route else ())
+    counts["as stock"] += as_stock(evidence)
     returned = evidence.returned
     if returned is None:
-        return counts
+        return +counts
     graph = returned.graph
     if graph is not None:
         if returned.route in ("fx-cold", "fx-inplace"):

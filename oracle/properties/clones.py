@@ -11,10 +11,10 @@ from oracle.plan import Property, Stream
 from oracle.subject import Probes
 from reference.model import ProgramCase
 
-from .shares import SHARES, share_lines
+from .shares import SHARES, STOCK, share_lines, stock_lines
 
 FX = ("fx-pass", "fx-cold", "fx-uncached", "fx-warm")
-ROUTES = (*FX, "fx-blind", "backend", "inductor")
+ROUTES = (*FX, "fx-blind", "backend", "inductor", *STOCK)
 MIXED, REMOVABLE, NEEDED = 900, 600, 600
 MIXED_IN_FULL, OTHERS_IN_FULL = 60_000, 20_000
 LEAST = 98
@@ -51,7 +51,7 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
                     count=share.of(count),
                     in_full=share.of(in_full, full=True),
                     case=functools.partial(_drawn, draw, label),
-                    routes=(*FX, *share.clones, *share.routes),
+                    routes=(*FX, "eager", *share.clones, *share.routes),
                 )
             )
     return tuple(made)
@@ -68,6 +68,7 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
         return share_lines(measures)
     return (
         *share_lines(measures),
+        *stock_lines("clones", measures),
         f"removed {removed:,} of {removable:,} clones that can go ({share}), in "
         f"{measures.get(WITH, 0):,} programs that have one",
         f"removed {measures.get('removed of none', 0):,} in "

@@ -11,10 +11,10 @@ from oracle.plan import Property, Stream
 from oracle.subject import Probes
 from reference.model import ProgramCase
 
-from .shares import SHARES, share_lines
+from .shares import SHARES, STOCK, share_lines, stock_lines
 
 FX = ("unwrapped", "fx-unlowered", "fx-cold", "fx-uncached", "fx-warm")
-ROUTES = (*FX, "fx-inplace", "fx-blind", "fx-perturbed", "backend", "inductor")
+ROUTES = (*FX, "fx-inplace", "fx-blind", "fx-perturbed", "backend", "inductor", *STOCK)
 CALLS, CALLS_IN_FULL = 600, 60_000
 OTHERS, OTHERS_IN_FULL = 300, 40_000
 PERTURBED, PERTURBED_IN_FULL = 40, 600
@@ -40,7 +40,7 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
     ):
         for share in SHARES:
             label = f"{name}{share.label}"
-            routes = (*FX, *share.lowering, *share.routes)
+            routes = (*FX, "eager", *share.lowering, *share.routes)
             made.append(
                 Stream(
                     name=label,
@@ -84,8 +84,11 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
     share = 100 * sum(found.values()) / seen if seen else 0.0
     of_cold = 100 * sum(found.values()) / cold if cold else 0.0
     factors = ", ".join(f"{name} {number:,}" for name, number in found.items()) or "none"
+    if not seen and not measures.get("perturbed", 0):
+        return share_lines(measures)
     return (
         *share_lines(measures),
+        *stock_lines("lowering", measures),
         f"cache: {seen:,} look-ups, {measures.get('misses', 0):,} traced, "
         f"{measures.get('perturbed', 0):,} pairs of calls that differ in one factor",
         f"traced though an equal graph lay under another key: {share:.1f} % of all look-ups, "

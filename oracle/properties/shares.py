@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+STOCK = ("eager", "aot-eager")
+"""Routes of subject ``torch``; it shares ``inductor`` with ``ir``."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -28,22 +31,33 @@ class Share:
 SHARES = (
     Share(label="", percent=60, full=63, clones=("fx-blind",)),
     Share(label="-inplace", percent=25, full=32.5, lowering=("fx-inplace", "fx-blind")),
-    Share(label="-backend", percent=10, full=3.5, routes=("backend",)),
+    Share(label="-backend", percent=10, full=3.5, routes=("backend", "aot-eager")),
     Share(label="-inductor", percent=5, full=1, routes=("inductor",)),
 )
 """A quick run takes 10 % through our backend and 5 % through Inductor, a full one 3.5 and 1 %."""
 
-_SHOWN = ("fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind", "backend", "inductor")
+_SHOWN = (
+    "eager", "fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind", "backend", "aot-eager",
+    "inductor",
+)  # fmt: skip
 
 
 def share_lines(measures: Mapping[str, int]) -> tuple[str, ...]:
     """How many programs were driven, and which share of them on each costly route."""
-    every = measures.get("route fx-cold", 0)
+    every = measures.get("route fx-cold", 0) or measures.get("route eager", 0)
     if not every:
         return ()
-    parts = [
-        f"{name} {measures.get(f'route {name}', 0):,} "
-        f"({100 * measures.get(f'route {name}', 0) / every:.1f} %)"
-        for name in _SHOWN
-    ]
+    counts = {name: measures.get(f"route {name}", 0) for name in _SHOWN}
+    parts = [f"{name} {n:,} ({100 * n / every:.1f} %)" for name, n in counts.items() if n]
     return (f"programs by route: {', '.join(parts)}",)
+
+
+def stock_lines(name: str, measures: Mapping[str, int]) -> tuple[str, ...]:
+    """Who decides what property ``name`` leaves undecided as stock's, where there is any."""
+    count = measures.get("as stock", 0)
+    if not count:
+        return ()
+    return (
+        f"{count:,} compiled runs differ from running step by step as torch.compile's do without "
+        f"us: `irverify run --subject torch --property {name}` judges those",
+    )

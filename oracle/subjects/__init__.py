@@ -30,14 +30,21 @@ def _reference(options: SubjectOptions) -> Subject:
     return ReferenceSubject(options)
 
 
+def _torch(options: SubjectOptions) -> Subject:
+    from .torch import TorchSubject
+
+    return TorchSubject(options)
+
+
 _FACTORIES: Mapping[str, Callable[[SubjectOptions], Subject]] = MappingProxyType(
-    {"ir": _ir, "reference": _reference}
+    {"ir": _ir, "reference": _reference, "torch": _torch}
 )
 
 DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "ir": "the functional IR of this distribution, and every provider registered on it",
         "reference": "the reference dressed as a subject: it must agree with itself everywhere",
+        "torch": "torch.compile without us, on the programs that the passes of ir are judged on",
     }
 )
 """Subjects by name, with what they are."""

@@ -272,7 +272,37 @@ def test_a_compiled_run_that_raised_is_counted_on_its_route():
     raised = Raised("RuntimeError", (), "")
     found = ProgramRaised(route="inductor", raised=raised, stock=raised)
     evidence = PROGRAM.evidence(program, PROGRAM.expect(program, Terms()), found, Terms())
-    assert PROGRAM.measures(evidence) == {"route inductor": 1}
+    assert PROGRAM.measures(evidence) == {"route inductor": 1, "as stock": 1}
+
+
+def test_a_run_is_counted_as_stocks_only_where_it_is():
+    wrong, program = other_values(right()), case()
+    expectation = PROGRAM.expect(program, Terms())
+    for stock, count in ((wrong, 1), (right(), 0), (None, 0)):
+        found = replace(wrong, route="backend", stock=stock)
+        evidence = PROGRAM.evidence(program, expectation, found, Terms())
+        assert PROGRAM.measures(evidence).get("as stock", 0) == count
+
+
+@pytest.mark.parametrize("name", ["lowering", "clones"])
+def test_who_judges_what_is_as_stocks_is_told(name: str):
+    measures = {"route fx-cold": 10, "hits": 1, "programs with none": 1}
+    line = (
+        "2 compiled runs differ from running step by step as torch.compile's do without us: "
+        f"`irverify run --subject torch --property {name}` judges those"
+    )
+    assert line not in PROPERTIES[name].summary(measures)
+    assert line in PROPERTIES[name].summary({**measures, "as stock": 2})
+    assert PROPERTIES[name].summary({"route eager": 10, "route aot-eager": 1}) == (
+        "programs by route: eager 10 (100.0 %), aot-eager 1 (10.0 %)",
+    )
+
+
+@pytest.mark.parametrize("name", ["lowering", "clones"])
+def test_torch_alone_compiles_the_very_programs_that_we_do(name: str):
+    routes = [s.routes for s in PROPERTIES[name].streams("program", "")]
+    assert [r for r in routes if ("backend" in r) != ("aot-eager" in r)] == []
+    assert [r for r in routes if "eager" not in r and "fx-perturbed" not in r] == []
 
 
 @pytest.mark.parametrize("name", ["lowering", "clones"])

@@ -34,6 +34,17 @@ def unwrapped(name: str) -> Call:
     return found.maybe_inplace if overload == "maybe_inplace" else found
 
 
+@functools.cache
+def native(name: str) -> Call:
+    """What runs a step without us: an op of the IR is the function that defines it."""
+    namespace, op, _ = name.split(".")
+    if namespace != "ir":
+        return target_of(name)
+    from ir.op import IrOp
+
+    return IrOp.registry[op].impls["native"].impl_fn
+
+
 def is_ir(step: ProgramStep) -> bool:
     return step.target.startswith("ir.")
 

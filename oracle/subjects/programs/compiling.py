@@ -8,7 +8,7 @@ from typing import Any
 
 from reference.model import ProgramCase
 
-from .calls import arguments, is_ir, target_of
+from .calls import arguments, is_ir, native, target_of
 
 EXACT = {"emulate_precision_casts": True}
 """Inductor keeps the roundings that the program states."""
@@ -29,7 +29,7 @@ def run_compiled(case: ProgramCase, inputs: Sequence[Any], way: str) -> Compiled
     import ir.compilation
 
     stock = way in ("aot_eager", "stock")
-    module, numbers = _module(case, native=stock)
+    module, numbers = _module(case, without_us=stock)
     options: dict[str, Any] = {}
     if not stock:
         # A cache of its own: what an earlier program left must not decide about this one.
@@ -48,16 +48,14 @@ def run_compiled(case: ProgramCase, inputs: Sequence[Any], way: str) -> Compiled
     return Compiled(outputs=tuple(results[:count]), seen=seen)
 
 
-def _module(case: ProgramCase, *, native: bool) -> tuple[Any, tuple[int, ...]]:
+def _module(case: ProgramCase, *, without_us: bool) -> tuple[Any, tuple[int, ...]]:
     """The program as a module that Dynamo traces, returning copies of what the IR returned too.
 
-    native: ops of the IR are called as the functions that define them.
+    without_us: ops of the IR are called as the functions that define them.
     """
     import operator
 
     from torch import fx
-
-    from ir.op import IrOp
 
     graph = fx.Graph()
     nodes = [graph.placeholder(f"x{i}") for i in range(len(case.inputs))]
@@ -66,10 +64,8 @@ def _module(case: ProgramCase, *, native: bool) -> tuple[Any, tuple[int, ...]]:
     for step in case.steps:
         target = target_of(step.target)
         listed = _is_listed(target)
-        if native and is_ir(step):
-            target = IrOp.registry[step.target.split(".")[1]].impls["native"].impl_fn
         args, kwargs = arguments(step, nodes)
-        node = graph.call_function(target, args, kwargs)
+        node = graph.call_function(native(step.target) if without_us else target, args, kwargs)
         results = [node]
         if listed:
             results = [

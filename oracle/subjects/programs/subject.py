@@ -15,7 +15,6 @@ inductor      torch.compile through our backend and Inductor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,16 +24,18 @@ from oracle.observation.program import CloneFacts, GraphFacts, ProgramRaised, Pr
 from oracle.subject import Provider
 from reference.model import ProgramCase
 
-from .calls import is_ir, run_steps, unwrapped
-from .memory import ProgramMemory, build, observed, reached
+from . import stock
+from .calls import unwrapped
+from .driving import compiled, has_compiler, raised, returned, step_by_step
+from .memory import build
 
 OWN = "passes"
 LOWERED = ("fx-cold", "fx-uncached", "fx-warm", "fx-inplace", "fx-blind")
 COMPILED = ("backend", "inductor")
 ROUTES = ("unwrapped", "fx-unlowered", *LOWERED, "fx-pass", "fx-perturbed", *COMPILED)
 CANNOT_RUN = ("broken-graph", "value-raises")
-STOCK = {"backend": "aot_eager", "inductor": "stock"}
-"""What torch itself does on the way that a route takes."""
+STOCK = {"backend": "aot-eager", "inductor": "inductor"}
+"""The route of torch itself that goes the way of a route of ours."""
 
 
 ProgramObservation = ProgramReturned | ProgramRaised | Raised | Unavailable
@@ -60,23 +61,23 @@ class Programs:
 
     def observe(self, case: ProgramCase, provider: str, route: str) -> ProgramObservation:
         """Run the program. What it raises is reported, never raised."""
-        if route == "inductor" and not _has_compiler():
+        if route == "inductor" and not has_compiler():
             return Unavailable("no-compiler")
         if case is not self._case:
             self._case, self._cold = case, {}
         try:
             return replace(self._driven(case, provider, route), route=route)
         except Exception as error:  # what a subject raises is an observation, whatever it is
-            raised = _raised(error)
+            failed = raised(error)
         if route not in COMPILED:
-            return raised
-        return ProgramRaised(route=route, raised=raised, stock=_stock(case, route))
+            return failed
+        return ProgramRaised(route=route, raised=failed, stock=_stock(case, route))
 
     def _driven(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
-        eager = self._cold.get("eager") or _eager(case)
+        eager = self._cold.get("eager") or step_by_step(case)
         self._cold["eager"] = eager
         if route == "unwrapped":
-            return replace(_eager(case, find=unwrapped), eager=eager.outputs)
+            return replace(step_by_step(case, unwrapped), eager=eager.outputs)
         if route == "fx-perturbed":
             from .perturbing import perturbed
 
@@ -93,10 +94,10 @@ class Programs:
         graph, facts, clones = self._passed(case, provider, route)
         if any(fault.kind in CANNOT_RUN for fault in facts.faults):
             # What is wrong is known; running it would only say so less well.
-            return replace(_eager(case), graph=facts)
+            return replace(step_by_step(case), graph=facts)
         memory = build(case)
         outputs, seen = run_graph(graph, memory.inputs)
-        return replace(_returned(case, memory, outputs, seen), graph=facts, clones=clones)
+        return replace(returned(case, memory, outputs, seen), graph=facts, clones=clones)
 
     def _passed(
         self, case: ProgramCase, provider: str, route: str
@@ -138,68 +139,13 @@ class Programs:
         return done.graph, done.facts, None
 
     def _compiled(self, case: ProgramCase, route: str, eager: ProgramReturned) -> ProgramReturned:
-        # Inductor sums in another order: behind an op of the IR its bits are its own.
-        exact = route != "inductor" or not any(is_ir(s) for s in case.steps)
-        found = replace(_compile(case, route), eager=eager.outputs, exact=exact)
+        found = compiled(case, route, eager)
         # Compiling costs: stock is asked only where there may be something to compare with it.
         return found if same_run(found, eager) else replace(found, stock=_stock(case, route))
 
 
-def _has_compiler() -> bool:
-    from ir import compiled
-
-    return compiled.has_compiler()
-
-
-def _compile(case: ProgramCase, way: str) -> ProgramReturned:
-    from .compiling import run_compiled
-
-    memory = build(case)
-    done = run_compiled(case, memory.inputs, way)
-    return _returned(case, memory, done.outputs, done.seen)
-
-
 def _stock(case: ProgramCase, route: str) -> ProgramReturned | Raised:
     """What torch.compile does with the program on the way that ``route`` takes, without us."""
-    try:
-        eager = _eager(case)
-        exact = route != "inductor" or not any(is_ir(s) for s in case.steps)
-        return replace(_compile(case, STOCK[route]), route=route, eager=eager.outputs, exact=exact)
-    except Exception as error:  # torch may fail on the program, or its eager run
-        return _raised(error)
-
-
-def _eager(case: ProgramCase, find: Callable[[str], Any] | None = None) -> ProgramReturned:
-    """The program step by step."""
-    from .calls import target_of
-
-    memory = build(case)
-    seen: dict[int, Any] = {}
-
-    def keep(number: int, step: Any, results: list[Any]) -> None:
-        if is_ir(step):
-            seen.update((number + k, r.detach().clone()) for k, r in enumerate(results))
-
-    values = run_steps(case, memory.inputs, find=find or target_of, after=keep)
-    return _returned(case, memory, (values[n] for n in case.outputs), seen)
-
-
-def _returned(
-    case: ProgramCase, memory: ProgramMemory, outputs: Iterable[Any], seen: dict[int, Any]
-) -> ProgramReturned:
-    outputs = tuple(outputs)
-    shown = observed(outputs, memory)
-    after = memory.after(case)
-    copies = dict(zip(seen, observed(tuple(seen.values()), memory), strict=True))
-    return ProgramReturned(
-        route="",
-        outputs=shown,
-        inputs_after=after,
-        seen=copies,
-        reached=reached(outputs, memory),
-    )
-
-
-def _raised(error: BaseException) -> Raised:
-    bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
-    return Raised(type(error).__name__, bases, str(error))
+    found = stock.run(case, STOCK[route])
+    # Judged beside the route that it is compared with.
+    return replace(found, route=route) if isinstance(found, ProgramReturned) else found
