@@ -5,6 +5,7 @@ from .codec import CODECS, case_from_json, case_kind, case_to_json, digest
 from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
+from .state import StateAction, StateCase, StateLayer
 from .storage import Storage, View, is_self_overlapping, touched_elements
 from .transfer import (
     FAULTS,
@@ -36,6 +37,9 @@ __all__ = [
     "ProgramCase",
     "ProgramOperand",
     "ProgramStep",
+    "StateAction",
+    "StateCase",
+    "StateLayer",
     "Storage",
     "Transfer",
     "TransferCase",

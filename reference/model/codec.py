@@ -14,6 +14,8 @@ from .memory_codec import CaseFormatError
 from .op_codec import op_from_json, op_to_json
 from .program import ProgramCase
 from .program_codec import program_from_json, program_to_json
+from .state import StateCase
+from .state_codec import state_from_json, state_to_json
 from .transfer import TransferCase
 from .transfer_codec import transfer_from_json, transfer_to_json
 
@@ -44,6 +46,7 @@ CODECS: tuple[Codec, ...] = (
         to_json=transfer_to_json,
         from_json=transfer_from_json,
     ),
+    Codec(kind="state", type=StateCase, to_json=state_to_json, from_json=state_from_json),
 )
 """One row a kind of case."""
 
