@@ -45,12 +45,14 @@ def paged_decode_attention(
     query: (sequences, heads, head_size) of the cache's dtype; heads is a multiple of the cache's
     kv_heads, and consecutive heads share one. block_tables: (sequences, blocks), int32 or int64:
     the blocks of a sequence in order; entries beyond its length are not read. seq_lens:
-    (sequences,), int32 or int64: how many tokens of it count; 0 gives zeros. Computed in
-    float32, rounded once. Returns query's shape, row-major. Raises InputError.
+    (sequences,), int32 or int64: how many tokens of it count; 0 gives zeros, and a NaN among them
+    stays. Computed in float32, rounded once. Returns query's shape, row-major. Raises InputError.
     """
     keys, values, live = _gathered(query, block_tables, seq_lens)
     logits = _logits(query, keys, live, scale)
-    weights = torch.softmax(logits, dim=-1).nan_to_num(0.0)
+    # The softmax over no token is NaN, and so is that over a NaN, which stays.
+    some = live.any(-1)[:, None, None, None]
+    weights = torch.where(some, torch.softmax(logits, dim=-1), 0.0)
     return _weighted(weights, values).to(query.dtype)
 
 
@@ -113,14 +115,19 @@ def fake_paged_decode_attention(
     return torch.empty(query.shape, dtype=query.dtype, device=query.device)
 
 
-def _has_room(query: Tensor, block_tables: Tensor, seq_lens: Tensor, scale: float) -> bool:
+def has_room(query: Tensor) -> bool:
+    """Whether the workspace of the device holds the parts of so many sequences."""
     needed = workspace_numel(query.shape[0], query.shape[1], query.shape[2])
     room = ir_state.get(WORKSPACE)
     return room.device == query.device and bool(needed <= room.numel())
 
 
+def _supports_split_k(query: Tensor, block_tables: Tensor, seq_lens: Tensor, scale: float) -> bool:
+    return has_room(query)
+
+
 @paged_decode_attention.register_impl(
-    "split_k", supports_args=_has_room, state=(KV_CACHE, WORKSPACE)
+    "split_k", supports_args=_supports_split_k, state=(KV_CACHE, WORKSPACE)
 )
 def split_k(query: Tensor, block_tables: Tensor, seq_lens: Tensor, scale: float) -> Tensor:
     """Each sequence in 4 parts, whose results meet in the workspace.
@@ -136,14 +143,19 @@ def split_k(query: Tensor, block_tables: Tensor, seq_lens: Tensor, scale: float)
         span = slice(part * length, min((part + 1) * length, live.shape[1]))
         logits = _logits(query, keys[:, :, span], live[:, span], scale)
         room[part, ..., size : size + 1] = _largest(logits).flatten(1, 2)
-        weights = torch.exp(logits - _largest(logits).clamp(min=-1e30))
+        weights = torch.exp(logits - _shift(_largest(logits)))
         room[part, ..., size + 1 :] = weights.sum(-1, keepdim=True).flatten(1, 2)
         room[part, ..., :size] = _weighted(weights, values[:, :, span])
     largest = room[..., size : size + 1]
-    factor = torch.exp(largest - largest.amax(0).clamp(min=-1e30))
+    factor = torch.exp(largest - _shift(largest.amax(0)))
     total = (room[..., size + 1 :] * factor).sum(0)
     summed = (room[..., :size] * factor).sum(0)
-    return torch.where(total > 0, summed / total, 0.0).to(query.dtype)
+    return torch.where(total == 0, 0.0, summed / total).to(query.dtype)
+
+
+def _shift(largest: Tensor) -> Tensor:
+    """What to subtract from logits: their largest, and 0 where there are none."""
+    return largest.masked_fill(largest == float("-inf"), 0.0)
 
 
 def _largest(logits: Tensor) -> Tensor:

@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from ir.kernels.triton import activation, layernorm, quantization, rotary
+from ir.kernels.triton import (
+    activation,
+    fp8_delayed,
+    kv_cache,
+    layernorm,
+    paged_attention,
+    quantization,
+    rotary,
+)
 from ir.kernels.triton.launch import where, why_unavailable
 
-__all__ = ["activation", "layernorm", "quantization", "rotary", "where", "why_unavailable"]
+__all__ = [
+    "activation",
+    "fp8_delayed",
+    "kv_cache",
+    "layernorm",
+    "paged_attention",
+    "quantization",
+    "rotary",
+    "where",
+    "why_unavailable",
+]

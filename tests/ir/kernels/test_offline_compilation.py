@@ -18,11 +18,20 @@ from triton.compiler import ASTSource
 from ir import kernels
 
 kernels.load()
-from ir.kernels.triton import activation, layernorm, quantization, rotary  # noqa: E402
+from ir.kernels.triton import (  # noqa: E402
+    activation,
+    fp8_delayed,
+    kv_cache,
+    layernorm,
+    paged_attention,
+    quantization,
+    rotary,
+)
 
 _META = {
     "HAS_WEIGHT": True, "HAS_BOUND": True, "IS_NEOX": True, "UE8M0": True, "ACT": "silu",
-    "BLOCK": 256, "BLOCK_H": 4, "BLOCK_P": 32, "BLOCK_G": 4, "BLOCK_E": 128,
+    "BLOCK": 256, "BLOCK_H": 4, "BLOCK_P": 32, "BLOCK_G": 4, "BLOCK_E": 128, "BLOCK_N": 32,
+    "BLOCK_D": 128, "PARTS": 4, "LENGTH": 16,
 }  # fmt: skip
 _KERNELS = {
     "rms_norm": (layernorm._rms_norm_kernel, {}),
@@ -36,9 +45,22 @@ _KERNELS = {
     "static_quant_fp8": (quantization._static_kernel, {}),
     "dynamic_per_token_quant_fp8": (quantization._token_kernel, {}),
     "per_token_group_quant_fp8": (quantization._group_kernel, {}),
+    "quant_fp8_delayed scale": (fp8_delayed._scale_kernel, {"BLOCK": 16}),
+    "quant_fp8_delayed": (fp8_delayed._quantize_kernel, {}),
+    "quant_fp8_delayed record": (fp8_delayed._record_kernel, {}),
+    "reshape_and_cache": (kv_cache._write_kernel, {}),
+    "paged_decode_attention part": (paged_attention._part_kernel, {}),
+    "paged_decode_attention combine": (paged_attention._combine_kernel, {"BLOCK_P": 4}),
 }
-_FLOAT_ARGUMENTS = {"epsilon", "std_multiplier", "floor"}
-_FLOAT32_POINTERS = {"scale", "scale_ub"}
+_FLOAT_ARGUMENTS = {"epsilon", "std_multiplier", "floor", "softmax_scale"}
+_FLOAT32_POINTERS = {"scale", "scale_ub", "history", "room"}
+_INTEGER_POINTERS = {
+    "positions": "*i64", "slot_mapping": "*i64", "following": "*i64", "block_tables": "*i32",
+    "seq_lens": "*i32", "seen": "*i32",
+}  # fmt: skip
+_ELEMENTS = {
+    "x", "y", "weight", "residual", "cache", "query", "key", "value", "keys", "values", "out",
+}  # fmt: skip
 
 
 def _type_of(name, kernel, dtype):
@@ -48,11 +70,13 @@ def _type_of(name, kernel, dtype):
         return "fp32"
     if name in _FLOAT32_POINTERS:
         return "*fp32"
-    if name == "positions":
-        return "*i64"
-    if name == "y" and kernel.fn.__module__.endswith("quantization"):
+    if name in _INTEGER_POINTERS:
+        return _INTEGER_POINTERS[name]
+    if name == "y" and kernel.fn.__module__.endswith(("quantization", "fp8_delayed")):
         return "*u8"
-    return f"*{dtype}" if name in {"x", "y", "weight", "residual", "cache"} else "i32"
+    if kernel is kv_cache._write_kernel and name in _ELEMENTS:
+        return {"fp32": "*i32", "bf16": "*i16"}[dtype]
+    return f"*{dtype}" if name in _ELEMENTS else "i32"
 
 
 def _compile(name, dtype, target):
