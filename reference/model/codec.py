@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .capture import CaptureCase
+from .capture_codec import capture_from_json, capture_to_json
 from .case import OpCase
 from .memory_codec import CaseFormatError
 from .op_codec import op_from_json, op_to_json
@@ -45,6 +47,12 @@ CODECS: tuple[Codec, ...] = (
         type=TransferCase,
         to_json=transfer_to_json,
         from_json=transfer_from_json,
+    ),
+    Codec(
+        kind="capture",
+        type=CaptureCase,
+        to_json=capture_to_json,
+        from_json=capture_from_json,
     ),
     Codec(kind="state", type=StateCase, to_json=state_to_json, from_json=state_from_json),
 )

@@ -14,6 +14,7 @@ from .answers import NotKnown, Refused
 from .arguments import Arguments, Held
 from .ir_calls import Asked, ExpectedCall, Observed, call, ir_parameters, split_target
 from .memory import Memory, Tensor, is_exact, kind_of
+from .stateful import STATEFUL
 from .vocabulary import ATEN
 
 STRICT = Asked()
@@ -57,7 +58,7 @@ class Machine:
         return None
 
     def _results(self, step: ProgramStep, observed: Observed | None) -> tuple[Tensor, ...]:
-        target = ATEN.get(step.target)
+        target = ATEN.get(step.target) or STATEFUL.get(step.target)
         if target is not None:
             a = target.parameters.bind(step, self.values)
             _check_kept(a)

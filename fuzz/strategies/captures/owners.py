@@ -1,0 +1,52 @@
+"""Which inputs of a body are static, and how the function reaches the others."""
+
+from __future__ import annotations
+
+from reference.model import ProgramCase, is_self_overlapping
+
+from ...chooser import Chooser
+
+_ANY = ("buffer", "attribute", "item")
+_FLOATS = ("float32", "bfloat16", "float16")
+
+
+def most_static(body: ProgramCase) -> int:
+    """How many leading inputs have memory that no other input shows."""
+    for i in range(len(body.inputs)):
+        view = body.input_view(i)
+        others = [body.input_view(k).storage for k in range(len(body.inputs)) if k != i]
+        if view.storage in others or is_self_overlapping(view):
+            return i
+    return len(body.inputs)
+
+
+def draw_owners(body: ProgramCase, static: int, chooser: Chooser) -> tuple[str, ...]:
+    """A kind of owner for each input behind the static ones, such as its tensor can have."""
+    found: list[str] = []
+    in_states: set[int] = set()
+    for i in range(static, len(body.inputs)):
+        kinds = owner_kinds(body, i)
+        storage = body.input_view(i).storage
+        if storage in in_states:
+            kinds = tuple(kind for kind in kinds if kind != "state")
+        found.append(chooser.choose(kinds))
+        if found[-1] == "state":
+            in_states.add(storage)
+    return tuple(found)
+
+
+def owner_kinds(body: ProgramCase, position: int) -> tuple[str, ...]:
+    """The kinds of owner that input number ``position`` may have; likelier ones twice."""
+    if body.inputs.count(body.inputs[position]) > 1:
+        # The very tensor, in two places.
+        return _ANY
+    view = body.input_view(position)
+    kinds = [*_ANY, "given"]
+    if body.storages[view.storage].dtype in _FLOATS:
+        kinds.append("parameter")
+    others = [body.input_view(k).storage for k in range(len(body.inputs)) if k != position]
+    if view.numel:
+        kinds += ["state", "state"]
+    if view.storage not in others:
+        kinds.append("unnamed")
+    return tuple(kinds)
