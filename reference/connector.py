@@ -9,6 +9,7 @@ is the KV of: the tokens up to and including its own.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Kv = tuple[int, ...]
@@ -85,6 +86,45 @@ class Step:
         return Call.FINISHED in self.done
 
 
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """The first call of a step that may not come when it does, or that is missing at the end."""
+
+    position: int
+    call: str
+    """What came, empty at the end."""
+    layer: int = 0
+
+
+def misplaced(
+    calls: Sequence[tuple[Call, int]],
+    *,
+    layers: int,
+    dummy: bool,
+    captured: bool = False,
+    passes: int | None = 1,
+) -> Misplaced | None:
+    """What is wrong with a whole step's calls as a connector sees them; None where nothing is.
+
+    A connector does not see where a pass begins: before the hooks of layer 0, after a whole pass.
+    `passes` are how many it must have seen, None for any; 0 where a replay stands for the pass.
+    """
+    step = Step(layers=layers, dummy=dummy, captured=captured)
+    seen = 0
+    for i, (call, layer) in enumerate(calls):
+        at_seam = len(step.hooks) in (0, 2 * layers)
+        if call is Call.LOAD and layer == 0 and at_seam and step.admits(Call.PASS):
+            step.call(Call.PASS)
+            seen += 1
+        if call is Call.WAIT and passes == 0 and step.admits(Call.REPLAYED):
+            step.call(Call.REPLAYED)
+        wrong_number = call is Call.WAIT and passes is not None and seen != passes
+        if wrong_number or not step.admits(call, layer):
+            return Misplaced(i, call.value, layer)
+        step.call(call, layer)
+    return None if step.whole else Misplaced(len(calls), "")
+
+
 class Mode(enum.Enum):
     """What a runner is asked for, and what it uses."""
 
@@ -118,13 +158,35 @@ class Request:
     save: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """What became of the moves of one step, by request; `failed` says "load" or "save".
+
+    `died`: the worker ended in the midst of its saves, and nobody heard of anything.
+    """
+
+    received: frozenset[str]
+    sent: frozenset[str]
+    failed: Mapping[str, str]
+    died: bool = False
+
+
 @dataclass(slots=True)
 class Caches:
-    """One worker's cache by slot, and the store on disk by prompt prefix, both naming their KV."""
+    """One worker's cache by slot, and the store on disk by prompt prefix, both naming their KV.
+
+    None is KV of which nothing is said: what was computed after positions that hold other KV than
+    the request's. `spoilt` entries are there and cannot be loaded; in place of `blocked` ones lies
+    what can be neither read nor replaced. Where there is `room` for so many tokens a step, loads
+    beyond it fail, and saves beyond it do not happen.
+    """
 
     block_size: int
-    slots: dict[int, Kv] = field(default_factory=dict)
-    store: dict[tuple[int, ...], tuple[Kv, ...]] = field(default_factory=dict)
+    slots: dict[int, Kv | None] = field(default_factory=dict)
+    store: dict[tuple[int, ...], tuple[Kv | None, ...]] = field(default_factory=dict)
+    spoilt: set[tuple[int, ...]] = field(default_factory=set)
+    blocked: set[tuple[int, ...]] = field(default_factory=set)
+    room: int | None = None
 
     def matched(self, prompt: tuple[int, ...]) -> int:
         """The longest stored prefix of whole blocks."""
@@ -134,28 +196,79 @@ class Caches:
     def slot(self, blocks: tuple[int, ...], position: int) -> int:
         return blocks[position // self.block_size] * self.block_size + position % self.block_size
 
+    def damage(self, tokens: tuple[int, ...], how: str) -> None:
+        """An entry is "gone", "blocked", or, where it is there, spoilt in some other way."""
+        if how in ("gone", "blocked"):
+            self.store.pop(tokens, None)
+            self.spoilt.discard(tokens)
+            self.blocked.discard(tokens)
+            if how == "blocked":
+                self.blocked.add(tokens)
+        elif tokens in self.store:
+            self.spoilt.add(tokens)
+
     def step(self, requests: tuple[Request, ...]) -> dict[str, str]:
-        """A step happens; gives the requests that fail. A step without requests changes nothing.
+        """A step happens; gives the requests that fail. A step without requests changes nothing."""
+        return dict(self.move(requests).failed)
+
+    def move(self, requests: tuple[Request, ...], *, dies: int = -1) -> Moved:
+        """A step happens. With `dies` at least 0, the worker does at that sync of its saves.
 
         What fails to load is not saved; its rows are computed all the same, and nobody else's
         KV differs for it.
         """
-        failed: dict[str, str] = {}
+        received, failed = self._load(requests)
         for r in requests:
-            entry = self.store.get(r.prompt[: r.load]) if r.load else ()
-            if entry is None:
+            sequence = (*r.before, *r.tokens)
+            start = len(r.before)
+            sound = all(
+                self.slots.get(self.slot(r.blocks, p)) == sequence[: p + 1] for p in range(start)
+            )
+            for p in range(start, len(sequence)):
+                self.slots[self.slot(r.blocks, p)] = sequence[: p + 1] if sound else None
+        return self._save(requests, received, failed, dies)
+
+    def _load(self, requests: tuple[Request, ...]) -> tuple[set[str], dict[str, str]]:
+        received: set[str] = set()
+        failed: dict[str, str] = {}
+        used = 0
+        for r in requests:
+            if not r.load:
+                continue
+            wanted = r.prompt[: r.load]
+            entry = None if wanted in self.spoilt else self.store.get(wanted)
+            if entry is None or (self.room is not None and used + r.load > self.room):
                 failed[r.name] = "load"
                 continue
             for position, kv in enumerate(entry):
                 self.slots[self.slot(r.blocks, position)] = kv
-        for r in requests:
-            sequence = (*r.before, *r.tokens)
-            for position in range(len(r.before), len(sequence)):
-                kv = sequence[: position + 1]
-                self.slots[self.slot(r.blocks, position)] = kv
+            received.add(r.name)
+            used += r.load
+        return received, failed
+
+    def _save(
+        self, requests: tuple[Request, ...], received: set[str], failed: dict[str, str], dies: int
+    ) -> Moved:
+        sent: set[str] = set()
+        used = syncs = 0
         for r in requests:
             whole = r.save // self.block_size * self.block_size
-            if whole and r.name not in failed:
-                kept = tuple(self.slots[self.slot(r.blocks, i)] for i in range(whole))
-                self.store[r.prompt[:whole]] = kept
-        return failed
+            if not whole or r.name in failed:
+                continue
+            if self.room is not None and used + whole > self.room:
+                continue
+            used += whole
+            if dies == syncs:
+                return Moved(received=frozenset(), sent=frozenset(), failed={}, died=True)
+            syncs += 1
+            if r.prompt[:whole] in self.blocked:
+                failed[r.name] = "save"
+                continue
+            kept = tuple(self.slots[self.slot(r.blocks, i)] for i in range(whole))
+            self.store[r.prompt[:whole]] = kept
+            self.spoilt.discard(r.prompt[:whole])
+            if dies == syncs:
+                return Moved(received=frozenset(), sent=frozenset(), failed={}, died=True)
+            syncs += 1
+            sent.add(r.name)
+        return Moved(received=frozenset(received), sent=frozenset(sent), failed=failed)
