@@ -76,6 +76,7 @@ class FileConnector:
                 loaded = checked(entry.result(), transfer, self._caches)[layer]
             except LoadError as error:
                 self._failed[transfer.request] = str(error)
+                self._received.discard(transfer.request)
                 continue
             by_slot(self._caches[layer])[:, index(transfer.slots)] = loaded
             self._received.add(transfer.request)
@@ -102,7 +103,7 @@ class FileConnector:
         bound_metadata(self._metadata, "get_finished")
         return Finished(
             sent=frozenset(self._sent),
-            received=frozenset(self._received - self._failed.keys()),
+            received=frozenset(self._received),
             failed=MappingProxyType(dict(self._failed)),
         )
 

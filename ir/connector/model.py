@@ -128,5 +128,13 @@ class PagedModel(nn.Module):
         # would let through values.
         values = torch.where(seen.transpose(2, 3), values, torch.zeros_like(values))
         keys = torch.where(seen.transpose(2, 3), keys, torch.zeros_like(keys))
+        return self.mixed(q, keys, values, seen)
+
+    def mixed(self, q: Tensor, keys: Tensor, values: Tensor, seen: Tensor) -> Tensor:
+        """Attention of each row: (rows, hidden).
+
+        q: (rows, heads, head size); keys, values: (rows, heads, positions, head size), zeros
+        where `seen` (rows, 1, 1, positions) is false.
+        """
         a = nn.functional.scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen)
         return a.reshape(q.shape[0], -1)
