@@ -57,7 +57,7 @@ def transfer_refusal(evidence: TransferEvidence) -> Verdict:
     if isinstance(seen, Proof):
         return not_applicable(name, "only-proved")
     if isinstance(seen, EnginesReturned):
-        return agrees(name)
+        return not_applicable(name, "between-processes")
     if isinstance(seen, Died):
         kind = "timeout" if seen.how == "timeout" else "crash"
         return disagrees(name, kind, _call(f"the process ended: {seen.how}", "an answer"))

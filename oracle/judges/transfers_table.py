@@ -88,6 +88,7 @@ TRANSFER_JUDGES = (
             "refused-legal": "the planner refuses engines at sizes at which they are legal",
             "unknown": "z3 does not know: undecided",
             "timeout": "z3 did not answer in time: undecided",
+            "nothing-claimed": "no sizes meet what was assumed: undecided",
         },
         judge=transfer_proof,
     ),

@@ -32,7 +32,13 @@ def _measures(evidence: TransferEvidence) -> Mapping[str, int]:
     seen, case = evidence.observation, evidence.case
     if evidence.proved is not None:
         done = evidence.proved.refuted is None and not evidence.proved.unknown
-        return {"plans to prove": 1, "plans proved": int(done), "claims": evidence.proved.claims}
+        return {
+            "plans to prove": 1,
+            "plans proved": int(done),
+            "claims": evidence.proved.claims,
+            "ways": evidence.proved.paths,
+            "ways never taken": evidence.proved.dead,
+        }
     if isinstance(seen, EnginesReturned):
         return {"between engines": 1, "faults": int(bool(case.fault))}
     if not isinstance(seen, TransferReturned):

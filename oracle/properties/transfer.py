@@ -139,6 +139,10 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
             f"{measures.get('plans proved', 0):,} of {asked:,} topologies proved for all sizes, "
             f"{measures.get('claims', 0):,} claims"
         )
+        lines.append(
+            f"{measures.get('ways', 0):,} ways through the planner, each at sizes that exist; "
+            f"{measures.get('ways never taken', 0):,} that no sizes take"
+        )
     return tuple(lines)
 
 

@@ -88,8 +88,10 @@ def test_the_summary_counts_the_lattice():
         "7 transfers moved, 90 bytes of consumers compared",
         "lattice: 5 of 241,920 points, 64 of 258,984 topologies to be refused",
     )
-    assert summary({"plans to prove": 4, "plans proved": 3, "claims": 9})[-1] == (
-        "3 of 4 topologies proved for all sizes, 9 claims"
+    proofs = {"plans to prove": 4, "plans proved": 3, "claims": 9, "ways": 6, "ways never taken": 1}
+    assert summary(proofs) == (
+        "3 of 4 topologies proved for all sizes, 9 claims",
+        "6 ways through the planner, each at sizes that exist; 1 that no sizes take",
     )
     assert summary({"between engines": 4, "faults": 1})[-1] == (
         "4 transfers between processes, 1 of them with a fault"

@@ -1,0 +1,45 @@
+"""What a proof says where its assumptions contradict each other: nothing, and that it did."""
+
+from dataclasses import replace
+
+import pytest
+
+from fuzz.lattices.tp import proof_case
+from oracle.observation.proof import Proof
+from oracle.proofs.polynomial import Poly
+from oracle.proofs.prover import prove
+from oracle.subjects.transfers.symbolic import formulas
+
+pytest.importorskip("z3", reason="needs z3-solver")
+
+CASE = proof_case(11)
+PADDING = Poly.symbol("w.P")
+
+
+def _proof() -> Proof:
+    found = formulas(CASE)
+    assert isinstance(found, Proof)
+    return found
+
+
+def test_every_way_through_the_planner_is_taken_at_some_sizes():
+    found = prove(CASE, _proof())
+    assert (found.unknown, found.refuted) == ("", None)
+    assert (found.paths, found.dead) == (len(_proof().paths), 0)
+
+
+def test_assumptions_that_nothing_meets_prove_nothing():
+    proof = _proof()
+    never = PADDING - 3, 2 - PADDING
+    dead = tuple(replace(path, conditions=never) for path in proof.paths)
+    found = prove(CASE, replace(proof, paths=dead))
+    assert (found.claims, found.unknown) == (0, "nothing-claimed")
+    assert (found.paths, found.dead) == (0, len(dead))
+
+
+def test_a_way_that_few_sizes_take_is_found_by_the_solver():
+    proof = _proof()
+    rarely = PADDING - 12_345, 12_345 - PADDING
+    paths = tuple(replace(path, conditions=rarely) for path in proof.paths)
+    found = prove(CASE, replace(proof, paths=paths))
+    assert (found.paths, found.dead) == (len(paths), 0)
