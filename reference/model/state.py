@@ -46,7 +46,7 @@ VERBS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "get": ("context", "name", "scope"),
         "exists": ("context", "name", "scope"),
         "add": ("context", "name", "amount"),
-        "replace": ("context", "name", "amount"),
+        "replace": ("context", "name", "holds", "amount"),
         "grow": ("context", "name", "size"),
         "discard": ("name",),
         "race": ("name", "keys", "size"),

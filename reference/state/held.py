@@ -1,0 +1,64 @@
+"""What the registry of states holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Scope = tuple[str | None, ...]
+"""The values of the keys by which a type is kept, None for a key that is not set; () for all."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Held:
+    """One state. `identity`: which object it is, counted from 0 in the order of making.
+
+    kind: "tensor", "tree" or "handle". `disturbed` counts how often it was resized or moved
+    without asking; `shared` says that it lies in memory that others may lie in.
+    """
+
+    identity: int
+    kind: str = "tensor"
+    content: list[int] = field(default_factory=lambda: [0])
+    disturbed: int = 0
+    shared: bool = False
+
+    @property
+    def tensors(self) -> bool:
+        return self.kind != "handle"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Layer:
+    """States made by one creation function. `seen`: whether they held tensors, of each made."""
+
+    number: int
+    holds: str
+    needs: str
+    seen: set[bool]
+    states: dict[Scope, Held] = field(default_factory=dict)
+    calls: int = 0
+    memory: list[int] = field(default_factory=lambda: [0])
+    """What "shared" states are views of."""
+
+    @property
+    def harmless(self) -> bool:
+        """Whether it is known to make nothing that a captured graph could lose."""
+        return self.seen == {False}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A creation function ran, where these keys were set; `identity` None where it raised."""
+
+    name: str
+    keys: Mapping[str, str]
+    identity: int | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Kind:
+    """A registered kind of state; the last of its layers is in force."""
+
+    per: tuple[str, ...] | None
+    layers: list[Layer]
