@@ -9,6 +9,7 @@ import pytest
 
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.programs import FAMILIES, lowering_case, program_case
+from ir.op import IrOp
 from oracle.finding import Finding
 from oracle.judges import JUDGES
 from oracle.kinds import Terms, kind_named
@@ -103,6 +104,17 @@ def test_a_program_that_torch_refuses_agrees_where_it_raises():
 def test_a_dtype_is_given_by_its_name():
     case = program(step("to.dtype", V(0), Name("float16")), outputs=(1,))
     assert wrong(case, Programs().observe(case, "passes", "fx-pass")) == {}
+
+
+@pytest.mark.parametrize("overload", ["default", "maybe_inplace"])
+def test_without_the_wrap_no_torch_op_of_the_ir_is_called(
+    monkeypatch: pytest.MonkeyPatch, overload: str
+):
+    norm = IrOp.registry["rms_norm"]
+    case = program(ProgramStep(f"ir.rms_norm.{overload}", (V(0), None, 1e-5)), outputs=(1,))
+    called = norm if overload == "default" else norm.maybe_inplace
+    monkeypatch.setattr(called, "torch_op", None)
+    assert wrong(case, Programs().observe(case, "passes", "unwrapped")) == {}
 
 
 def test_the_optimum_takes_every_clone_that_nobody_can_tell():

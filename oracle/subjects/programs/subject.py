@@ -77,7 +77,10 @@ class Programs:
         eager = self._cold.get("eager") or step_by_step(case)
         self._cold["eager"] = eager
         if route == "unwrapped":
-            return replace(step_by_step(case, unwrapped), eager=eager.outputs)
+            import ir
+
+            with ir.enable_torch_wrap(False):
+                return replace(step_by_step(case, unwrapped), eager=eager.outputs)
         if route == "fx-perturbed":
             from .perturbing import perturbed
 
