@@ -2,6 +2,7 @@
 
 from .case import Argument, CallForm, OpCase, Plain
 from .codec import CODECS, case_from_json, case_kind, case_to_json, digest
+from .connector import ConnectorCase
 from .fill import PATTERNS, Fill, fill_values
 from .memory_codec import CaseFormatError
 from .program import Name, ProgramCase, ProgramOperand, ProgramStep, Value
@@ -29,6 +30,7 @@ __all__ = [
     "CachedPart",
     "CallForm",
     "CaseFormatError",
+    "ConnectorCase",
     "Engine",
     "Fill",
     "Name",

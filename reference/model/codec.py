@@ -12,6 +12,8 @@ from typing import Any
 from .capture import CaptureCase
 from .capture_codec import capture_from_json, capture_to_json
 from .case import OpCase
+from .connector import ConnectorCase
+from .connector_codec import connector_from_json, connector_to_json
 from .memory_codec import CaseFormatError
 from .op_codec import op_from_json, op_to_json
 from .program import ProgramCase
@@ -53,6 +55,12 @@ CODECS: tuple[Codec, ...] = (
         type=CaptureCase,
         to_json=capture_to_json,
         from_json=capture_from_json,
+    ),
+    Codec(
+        kind="connector",
+        type=ConnectorCase,
+        to_json=connector_to_json,
+        from_json=connector_from_json,
     ),
     Codec(kind="state", type=StateCase, to_json=state_to_json, from_json=state_from_json),
 )
