@@ -74,6 +74,7 @@ class Engine:
         self._producers: dict[str, Link] = {}
         self._consumers: dict[str, Link] = {}
         self._refused: dict[int, TransferError] = {}
+        self._met: dict[int, str] = {}
         self._strays = 0
         self._vetting = vetting
 
@@ -91,9 +92,23 @@ class Engine:
         return self._sending.writing
 
     def call(self, port: int, *, seconds: float) -> None:
-        """Meet the producer that listens on a port; `snapshot` tells how that ended."""
+        """Meet the producer that listens on a port; `answer` and `snapshot` tell how that ended."""
         self._refused.pop(port, None)
+        self._met.pop(port, None)
         self._channel.call(port, seconds=seconds)
+
+    def answer(self, port: int) -> str | None:
+        """The producer that was met at a port, or None as long as nothing came of the call.
+
+        Raises the `TransferError` of a refusal.
+        """
+        if port in self._refused:
+            raise self._refused[port]
+        return self._met.get(port)
+
+    def life_of(self, producer: str) -> str:
+        """The life in which a producer was met. Raises `PeerError` where it is unknown or gone."""
+        return self._peer(self._producers, producer).greeting.life
 
     def pull(self, producer: str, request: TransferRequest, *, seconds: float) -> None:
         """Read a request's blocks. Raises `PeerError`, `RequestError` or `DescriptorError`."""
@@ -130,6 +145,18 @@ class Engine:
     def status(self, request: str) -> Status:
         """How a received request stands; its blocks may still be landing."""
         return self._receiving.receipts[request].status
+
+    def landing(self, request: str) -> bool:
+        """Whether data may still land for a received request, however it ended."""
+        return self._receiving.receipts[request].landing
+
+    def reason(self, request: str) -> str:
+        """Why a received request did not end ``done``."""
+        return self._receiving.receipts[request].error
+
+    def let_go(self) -> Mapping[str, bool]:
+        """The holds that ended since this was last asked: True where all ranks have read them."""
+        return self._sending.let_go()
 
     def snapshot(self) -> Snapshot:
         receipts = self._receiving.receipts
@@ -206,6 +233,7 @@ class Engine:
         self._producers[name] = link_to_producer(
             self.greeting, theirs, event.line, agents=self._agents, vetting=self._vetting
         )
+        self._met[event.port] = name
 
     def _lost(self, line: int) -> None:
         for link in (*self._producers.values(), *self._consumers.values()):

@@ -21,10 +21,14 @@ from .port import Handle, Port
 
 @dataclass(eq=False, slots=True)
 class Hold:
-    """A request held for a consumer; `moves` are the writes of a push, by our rank and its."""
+    """A request held for a consumer; `moves` are the writes of a push, by our rank and its.
+
+    `given_up`: not every rank that was waited for has the data.
+    """
 
     link: Link
     expires: float
+    given_up: bool = False
     moves: dict[tuple[Worker, Worker], Handle] = field(default_factory=dict)
 
 
@@ -47,6 +51,7 @@ class Sending:
         self._leases = {worker: ProducerLeases() for worker in self._geometry.workers}
         self.held: dict[str, Hold] = {}
         self.notified: Counter[Sent] = Counter()
+        self._over: dict[str, bool] = {}
 
     @property
     def _geometry(self) -> EngineGeometry:
@@ -68,9 +73,13 @@ class Sending:
 
     def release(self, request: str) -> None:
         """Nobody will ask for a request's blocks: they are free, once none is being written."""
-        for leases in self._leases.values():
-            leases.expire(request)
+        self._give_up(request)
         self._sweep()
+
+    def let_go(self) -> Mapping[str, bool]:
+        """The holds that ended since this was last asked: True where all ranks have the data."""
+        over, self._over = self._over, {}
+        return over
 
     def push(self, link: Link, request: TransferRequest, *, seconds: float) -> None:
         """Write a request into the consumer's blocks, and tell its ranks.
@@ -125,15 +134,14 @@ class Sending:
                     ended = self._agents[source].ended(handle)
                 except PeerError:
                     link.gone_at = now if link.gone_at is None else link.gone_at
-                    ended = True
+                    ended = hold.given_up = True
                 if ended:
                     del hold.moves[source, target]
                     handle.release()
                     self._leases[source].notify(name, (link.engine_id, target))
             over = now > hold.expires or link.gone_at is not None
             if over and not hold.moves:
-                for leases in self._leases.values():
-                    leases.expire(name)
+                self._give_up(name)
         self._sweep()
 
     @property
@@ -144,7 +152,13 @@ class Sending:
     def busy(self) -> bool:
         return bool(self.held)
 
+    def _give_up(self, request: str) -> None:
+        lost = [leases.expire(request) for leases in self._leases.values()]
+        if request in self.held and any(lost):
+            self.held[request].given_up = True
+
     def _sweep(self) -> None:
         for name, hold in tuple(self.held.items()):
             if not hold.moves and not any(of.holds(name) for of in self._leases.values()):
+                self._over[name] = not hold.given_up
                 del self.held[name]
