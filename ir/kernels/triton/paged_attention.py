@@ -62,7 +62,9 @@ def _part_kernel(
     largest = tl.full((), float("-inf"), tl.float32)
     total = tl.full((), 0.0, tl.float32)
     summed = tl.zeros((BLOCK_D,), tl.float32)
-    for start in range(part * span, stop, BLOCK_N):
+    # No `for`: the interpreter of Triton 3.6 makes no Python range of tensors.
+    start = part * span
+    while start < stop:
         position = start + tl.arange(0, BLOCK_N)
         live = position < stop
         table = block_tables + sequence * bs0 + position // block_size * bs1
@@ -82,6 +84,7 @@ def _part_kernel(
         total = total * before + tl.sum(weights, axis=0)
         summed = summed * before + tl.sum(weights[:, None] * v, axis=0)
         largest = now
+        start += BLOCK_N
     row = ((part * tl.num_programs(0) + sequence) * heads + head) * (head_size + 2)
     tl.store(room + row + d, summed, mask=in_head)
     tl.store(room + row + head_size, largest)
