@@ -17,7 +17,8 @@ from .groups import CacheGroup, Kind, ModelCache, Part
 from .leases import ConsumerLeases, ProducerLeases
 from .mapping import TpMapping, notifications_per_producer, tp_mapping
 from .memory import Arena, MemoryTransport
-from .plan import EngineTransferPlan, Notification, plan_transfer
+from .pair import EnginePair
+from .plan import EngineTransferPlan, Notification, RequestIds, meet, plan_transfer
 from .request import TransferRequest
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ConsumerLeases",
     "DescriptorError",
     "EngineGeometry",
+    "EnginePair",
     "EngineTransferPlan",
     "GeometryError",
     "IncompatibleEnginesError",
@@ -38,12 +40,14 @@ __all__ = [
     "Placement",
     "ProducerLeases",
     "RequestError",
+    "RequestIds",
     "TpMapping",
     "TransferError",
     "TransferRequest",
     "Worker",
     "blocks_per_state",
     "check_engines",
+    "meet",
     "notifications_per_producer",
     "plan_transfer",
     "tp_mapping",

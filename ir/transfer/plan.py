@@ -15,6 +15,7 @@ from .compatibility import check_bases, check_engines
 from .descriptors import Ids, all_ids
 from .geometry import EngineGeometry, Worker
 from .mapping import TpMapping, stages_share, tp_mapping
+from .pair import EnginePair
 from .request import TransferRequest, pair_units
 
 
@@ -25,6 +26,39 @@ class BoundTransfer:
     source: Worker
     consumer_ids: Ids
     producer_ids: Ids
+
+
+class RequestIds:
+    """The ids of one request on the channels of two engines.
+
+    Channels whose lists are laid out alike share their ids: all of a plain model's do, on every
+    rank. Raises `RequestError` where the request cannot be.
+    """
+
+    __slots__ = ("_made", "_units")
+
+    def __init__(
+        self, producer: EngineGeometry, consumer: EngineGeometry, request: TransferRequest
+    ) -> None:
+        self._units = pair_units(producer, consumer, request)
+        self._made: dict[tuple[GroupRows, ...], tuple[Ids, Ids]] = {}
+
+    def of(self, channel: Channel) -> tuple[Ids, Ids] | None:
+        """The ids on the consumer's and the producer's side; None where nothing is to be read."""
+        units = self._units
+        reads = tuple([rows for rows in channel.groups if len(units[rows.group][0])])
+        if not reads:
+            return None
+        found = self._made.get(reads)
+        if found is None:
+            ours = all_ids(
+                (r.consumer_grid, units[r.group][0], r.consumer_first, r.pieces) for r in reads
+            )
+            theirs = all_ids(
+                (r.producer_grid, units[r.group][1], r.producer_first, r.pieces) for r in reads
+            )
+            found = self._made[reads] = (ours, theirs)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +80,21 @@ class EngineTransferPlan:
     channels: tuple[Channel, ...]
     facing: tuple[Worker, ...]
 
-    def bind(self, request: TransferRequest) -> tuple[BoundTransfer, ...]:
+    def bind(
+        self, request: TransferRequest, *, ids: RequestIds | None = None
+    ) -> tuple[BoundTransfer, ...]:
         """The ids to transfer for `request`, one item per channel that has something to read.
 
-        Raises `RequestError`; the plan stays good for other requests.
+        `ids` is the request's, where several ranks bind it. Raises `RequestError`; the plan stays
+        good for other requests.
         """
-        units = pair_units(self.producer, self.consumer, request)
-        bound: list[BoundTransfer] = []
-        # Channels whose lists are laid out alike share their ids: all of a plain model's do.
-        made: dict[tuple[GroupRows, ...], tuple[Ids, Ids]] = {}
+        if ids is None:
+            ids = RequestIds(self.producer, self.consumer, request)
+        bound = []
         for channel in self.channels:
-            reads = tuple(rows for rows in channel.groups if len(units[rows.group][0]))
-            if not reads:
-                continue
-            if reads not in made:
-                made[reads] = (
-                    all_ids(
-                        (r.consumer_grid, units[r.group][0], r.consumer_first, r.pieces)
-                        for r in reads
-                    ),
-                    all_ids(
-                        (r.producer_grid, units[r.group][1], r.producer_first, r.pieces)
-                        for r in reads
-                    ),
-                )
-            bound.append(BoundTransfer(channel.source, *made[reads]))
+            found = ids.of(channel)
+            if found is not None:
+                bound.append(BoundTransfer(channel.source, *found))
         return tuple(bound)
 
     def notifications(self, request: TransferRequest) -> tuple[Notification, ...]:
@@ -81,11 +105,18 @@ class EngineTransferPlan:
         return tuple(Notification(source, request.producer_request) for source in self.facing)
 
 
+def meet(producer: EngineGeometry, consumer: EngineGeometry) -> EnginePair:
+    """Two engines whose ranks are to be planned. Raises `IncompatibleEnginesError`."""
+    check_engines(producer, consumer)
+    return EnginePair(producer, consumer)
+
+
 def plan_transfer(
     producer: EngineGeometry,
     consumer: EngineGeometry,
     worker: Worker,
     *,
+    pair: EnginePair | None = None,
     producer_bases: Mapping[Worker, Sequence[int]],
     consumer_bases: Sequence[int],
     devices: Mapping[Worker, int] | None = None,
@@ -93,11 +124,13 @@ def plan_transfer(
 ) -> EngineTransferPlan:
     """The plan of the consumer rank `worker`.
 
-    Bases are the addresses of each tensor, for all producer ranks that this one faces. `devices`
-    are the producer ranks' device numbers, 0 where not given. Raises `IncompatibleEnginesError`,
-    `GeometryError` or `DescriptorError`.
+    `pair` is what `meet` gave for these engines, where several ranks are planned. Bases are the
+    addresses of each tensor, for all producer ranks that this one faces. `devices` are the producer
+    ranks' device numbers, 0 where not given. Raises `IncompatibleEnginesError`, `GeometryError` or
+    `DescriptorError`.
     """
-    check_engines(producer, consumer)
+    if pair is None:
+        pair = meet(producer, consumer)
     check_bases(consumer, worker, consumer_bases)
     mapping = tp_mapping(
         consumer.model.groups,
@@ -116,8 +149,7 @@ def plan_transfer(
         bases = producer_bases[source]
         check_bases(producer, source, bases)
         builder = ChannelBuilder(
-            producer=producer,
-            consumer=consumer,
+            pair=pair,
             worker=worker,
             source=source,
             consumer_bases=consumer_bases,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..compatibility import check_engines
 from ..geometry import Worker
-from ..plan import EngineTransferPlan, plan_transfer
+from ..plan import EngineTransferPlan, meet, plan_transfer
 from .errors import HandshakeError
 from .greeting import Greeting
 from .port import Lists, Port, Vets
@@ -62,13 +62,14 @@ def plans_between(producer: Greeting, consumer: Greeting) -> dict[Worker, Engine
 
     Raises `IncompatibleEnginesError`, `GeometryError` or `DescriptorError`.
     """
-    check_engines(producer.geometry, consumer.geometry)
+    pair = meet(producer.geometry, consumer.geometry)
     bases = {worker: endpoint.bases for worker, endpoint in producer.endpoints.items()}
     return {
         worker: plan_transfer(
             producer.geometry,
             consumer.geometry,
             worker,
+            pair=pair,
             producer_bases=bases,
             consumer_bases=endpoint.bases,
         )

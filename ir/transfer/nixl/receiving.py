@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ..errors import RequestError
 from ..geometry import EngineGeometry, Worker
 from ..leases import ConsumerLeases
+from ..plan import RequestIds
 from ..request import NULL_BLOCK, TransferRequest, pair_units
 from .errors import PeerError
 from .link import Link
@@ -66,7 +67,8 @@ class Receiving:
 
     def pull(self, link: Link, request: TransferRequest, *, seconds: float) -> None:
         """Read a request. Raises `RequestError` or `DescriptorError`, and then nothing moves."""
-        bound = {worker: plan.bind(request) for worker, plan in link.plans.items()}
+        ids = RequestIds(link.greeting.geometry, self._geometry, request)
+        bound = {worker: plan.bind(request, ids=ids) for worker, plan in link.plans.items()}
         sources = {worker: {of.source for of in found} for worker, found in bound.items()}
         receipt = self._open(link, request, sources, seconds, pushed=False)
         for worker, channels in bound.items():

@@ -21,7 +21,13 @@ from .convert import CONSUMER_START, PRODUCER_START, as_engines, as_request, bas
 from .flat import FlatStage, bytes_of, expanded
 
 if TYPE_CHECKING:
-    from ir.transfer import EngineGeometry, EngineTransferPlan, TransferRequest, Worker
+    from ir.transfer import (
+        EngineGeometry,
+        EngineTransferPlan,
+        RequestIds,
+        TransferRequest,
+        Worker,
+    )
 
 STRAYS = 8
 """Of blocks outside memory so many are reported."""
@@ -65,6 +71,10 @@ def _plans(
     bases = {worker: bases_of(producer, worker, PRODUCER_START) for worker in producer.workers}
     ours: dict[int, tuple[int, ...]] = {}
     plans, meeting = [], []
+    try:
+        pair = planning.meet(producer, consumer)
+    except Exception as error:  # as above
+        return [], (_raised(error),) * len(consumer.workers)
     for worker in consumer.workers:
         if worker.stage not in ours:
             ours[worker.stage] = bases_of(consumer, worker, CONSUMER_START)
@@ -73,6 +83,7 @@ def _plans(
                 producer,
                 consumer,
                 worker,
+                pair=pair,
                 producer_bases=bases,
                 consumer_bases=ours[worker.stage],
             )
@@ -109,7 +120,9 @@ class _Pulling(ABC):
         self._heard: dict[tuple[Rank, str], int] = defaultdict(int)
 
     @abstractmethod
-    def pull(self, plan: EngineTransferPlan, request: TransferRequest) -> tuple[Any, ...]:
+    def pull(
+        self, plan: EngineTransferPlan, request: TransferRequest, ids: RequestIds
+    ) -> tuple[Any, ...]:
         """Move one request to one rank; the notifications that follow. Raises the subject's."""
 
     @abstractmethod
@@ -121,6 +134,8 @@ class _Pulling(ABC):
         """Shaped as `cells`: how often each byte was written."""
 
     def run(self, ranks: tuple[Rank, ...], meeting: tuple[Raised | None, ...]) -> TransferReturned:
+        from ir.transfer import RequestIds
+
         results = []
         for each in self.case.requests:
             request = as_request(each)
@@ -129,9 +144,11 @@ class _Pulling(ABC):
                 if awaited and not leases.holds(each.producer_request):
                     leases.hold(each.producer_request, awaited=awaited)
             raised: list[Raised | None] = []
+            ids = None
             for plan in self.plans:
                 try:
-                    notes = self.pull(plan, request)
+                    ids = ids or RequestIds(plan.producer, plan.consumer, request)
+                    notes = self.pull(plan, request, ids)
                 except Exception as error:  # what the subject raises is an observation
                     raised.append(_raised(error))
                     continue
@@ -175,10 +192,12 @@ class _Planned(_Pulling):
             for stage in range(len(engine.stage_layers))
         ]
 
-    def pull(self, plan: EngineTransferPlan, request: TransferRequest) -> tuple[Any, ...]:
+    def pull(
+        self, plan: EngineTransferPlan, request: TransferRequest, ids: RequestIds
+    ) -> tuple[Any, ...]:
         channels = {channel.source: channel for channel in plan.channels}
         target = self._targets[plan.worker.stage]
-        for bound in plan.bind(request):
+        for bound in plan.bind(request, ids=ids):
             channel = channels[bound.source]
             source = self._sources[bound.source.stage]
             to, lengths = expanded(channel.consumer_rows, bound.consumer_ids)
@@ -251,7 +270,9 @@ class _Memory(_Pulling):
             self._targets[w] = Arena(dict(zip(bases, empty, strict=True)))
         self._transport = MemoryTransport(self._arenas)
 
-    def pull(self, plan: EngineTransferPlan, request: TransferRequest) -> tuple[Any, ...]:
+    def pull(
+        self, plan: EngineTransferPlan, request: TransferRequest, ids: RequestIds
+    ) -> tuple[Any, ...]:
         before = len(self._transport.notified)
         self._transport.pull(plan, request, self._targets[plan.worker])
         return tuple(self._transport.notified[before:])

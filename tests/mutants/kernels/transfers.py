@@ -21,6 +21,7 @@ from ir.transfer import (
 from ir.transfer import channel as channel_module
 from ir.transfer import descriptors as descriptors_module
 from ir.transfer import mapping as mapping_module
+from ir.transfer import pair as pair_module
 from ir.transfer import plan as planning
 from ir.transfer import request as request_module
 
@@ -260,20 +261,20 @@ def _keys_and_values_confused(patch: Patch) -> None:
 
 def _half_a_block_is_half_the_heads(patch: Patch) -> None:
     """Where K and V share a block, heads are looked for in steps of the whole of it."""
-    steps = channel_module._steps
+    steps = pair_module._steps
 
     def doubled(engine, part):
         head, token = steps(engine, part)
         return (2 * head, token) if engine.placement.name == "BLOCKS_FIRST" else (head, token)
 
-    patch.setattr(channel_module, "_steps", doubled)
+    patch.setattr(pair_module, "_steps", doubled)
 
 
 def _layouts_ignored(patch: Patch) -> None:
     def steps(engine, part):
         return engine.kernel_tokens * part.unit_bytes, part.unit_bytes
 
-    patch.setattr(channel_module, "_steps", steps)
+    patch.setattr(pair_module, "_steps", steps)
 
 
 def _full_hit_sends_nothing(patch: Patch) -> None:
@@ -406,7 +407,7 @@ def _last_piece_dropped(patch: Patch) -> None:
         found = descriptors_module.pieces_of(*given, **offsets)
         return found[:-1] if len(found) > 1 else found
 
-    patch.setattr(channel_module, "pieces_of", pieces_of)
+    patch.setattr(pair_module, "pieces_of", pieces_of)
 
 
 def _last_page_dropped(patch: Patch) -> None:
@@ -415,7 +416,7 @@ def _last_page_dropped(patch: Patch) -> None:
     def unit_grid(*, pages, **sizes):
         return descriptors_module.unit_grid(pages=pages - 1, **sizes)
 
-    patch.setattr(channel_module, "unit_grid", unit_grid)
+    patch.setattr(pair_module, "unit_grid", unit_grid)
 
 
 def _overlapping_pieces(patch: Patch) -> None:
@@ -425,7 +426,7 @@ def _overlapping_pieces(patch: Patch) -> None:
         found = descriptors_module.pieces_of(*given, **offsets)
         return tuple(replace(piece, length=2 * piece.length) for piece in found)
 
-    patch.setattr(channel_module, "pieces_of", pieces_of)
+    patch.setattr(pair_module, "pieces_of", pieces_of)
 
 
 def _ids_begin_one_late(patch: Patch) -> None:
