@@ -1,26 +1,20 @@
-"""The process of one engine: it does what its starter says over a pipe, and ends with it."""
+"""The engine of one process: made anew for each case, on agents that are kept."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import sys
 import uuid
 from multiprocessing.connection import Connection
 from types import MappingProxyType
 
 from ..errors import RequestError
 from ..geometry import EngineGeometry
+from .answering import answer_commands, die_with
 from .engine import Engine, Snapshot
 from .greeting import Endpoint, Greeting, encode
 from .rank_agent import RankAgent, Vetting
 from .side_channel import SideChannel
 from .slab import Slab, offsets_of
-
-PR_SET_PDEATHSIG = 1
-IDLE_SECONDS = 0.002
-BUSY_SECONDS = 0.0
 
 
 class Host:
@@ -70,23 +64,15 @@ class Host:
     def snapshot(self) -> Snapshot | None:
         return self.engine and self.engine.snapshot()
 
-    def serve(self, pipe: Connection) -> None:
-        """Until the pipe's other end is closed. A command's error goes back, and costs nothing."""
-        while True:
-            busy = self.engine is not None and self.engine.busy
-            if pipe.poll(BUSY_SECONDS if busy else IDLE_SECONDS):
-                try:
-                    name, arguments = pipe.recv()
-                except EOFError:
-                    return
-                owner = self if name in ("configure", "snapshot") else self.engine
-                try:
-                    answer = (True, getattr(owner, name)(**arguments))
-                except Exception as error:
-                    answer = (False, error)
-                pipe.send(answer)
-            if self.engine is not None:
-                self.engine.step()
+    def turn(self) -> bool:
+        """Step the engine; whether it has more to do at once."""
+        if self.engine is None:
+            return False
+        self.engine.step()
+        return self.engine.busy
+
+    def owner_of(self, command: str) -> object:
+        return self if command in ("configure", "snapshot") else self.engine
 
 
 def garbled(greeting: Greeting, how: str) -> bytes:
@@ -103,17 +89,10 @@ def garbled(greeting: Greeting, how: str) -> bytes:
     return bytes(sent)
 
 
-def die_with(parent: int) -> None:
-    """Let the kernel end this process when its parent ends, stopped or not."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
-def main(name: str, pipe_fd: int, slab_fd: int, size: int, parent: int) -> None:
+def main(name: str, size: int, pipe_fd: int, slab_fd: int, parent: int) -> None:
     """Serve until the starter is gone."""
     die_with(parent)
     host = Host(name, Slab(slab_fd, size))
-    host.serve(Connection(pipe_fd))
+    answer_commands(Connection(pipe_fd), host.owner_of, host.turn)
     # UCX and NIXL would take their time to tear down what the kernel closes anyway.
     os._exit(0)
