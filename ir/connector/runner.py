@@ -48,12 +48,16 @@ class Hooks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The next token of each request that succeeded, and why others failed."""
+    """The next token of each request that succeeded, and why others failed.
+
+    `sent`: requests, most of them over by now, whose KV the connector has sent whole.
+    """
 
     tokens: Mapping[str, int]
     failed: Mapping[str, str]
     logits: Tensor
     """(rows, vocabulary), of all rows of the step."""
+    sent: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +185,12 @@ class Runner:
             for name, row in batch.ends.items()
             if name not in finished.failed
         }
-        return StepResult(tokens=MappingProxyType(tokens), failed=finished.failed, logits=logits)
+        return StepResult(
+            tokens=MappingProxyType(tokens),
+            failed=finished.failed,
+            logits=logits,
+            sent=finished.sent,
+        )
 
     def dummy_run(self, rows: int = 1) -> Tensor:
         """A forward pass of padding alone, by the way of a real step; gives its logits."""
