@@ -90,6 +90,7 @@ def record(subject: Subject, *, opaque: bool = False) -> Recording:
             recorder,
         ):
             outputs = subject.fn(*subject.inputs)
+        recorder.note_results(outputs)
         values = copied(outputs)
         left = {key: digest(t) for key, (t, _) in recorder.saved.items()}
     finally:
@@ -190,7 +191,7 @@ def compare_unwatched(subject: Subject, recording: Recording) -> None:
 def _same_written_bytes(a: Tensor, recorded: Tensor) -> bool:
     if a.shape != recorded.shape or a.dtype is not recorded.dtype:
         return False
-    one, other = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, recorded))
+    one, other = _bytes(a), _bytes(recorded)
     # Where nothing was written the recording still has its poison, and this run anything.
     return not bool(((one != other) & (other != POISON)).any())
 
@@ -228,8 +229,14 @@ def rehearse(subject: Subject, recording: Recording, entries: Iterable[Entry]) -
 
 
 def _same_bytes(a: Tensor, b: Tensor) -> bool:
-    one, other = (t.detach().contiguous().reshape(-1).view(torch.uint8) for t in (a, b))
-    return torch.equal(one, other)
+    return torch.equal(_bytes(a), _bytes(b))
+
+
+def _bytes(t: Tensor) -> Tensor:
+    """The elements in index order as bytes."""
+    dense = t.detach().contiguous()
+    # One element counts as contiguous whatever its stride, but cannot be shown as bytes then.
+    return dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
 
 
 def ledger_entries(subject: Subject, found: Sequence[Place], recording: Recording) -> list[Entry]:

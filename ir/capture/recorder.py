@@ -229,6 +229,14 @@ class Recorder(TorchDispatchMode):
             if key not in self.made and key not in self.saved:
                 self.saved[key] = (t, tapes.storage_bytes(t).clone())
 
+    def note_results(self, results: object) -> None:
+        """What is returned is read at every replay, even where no call uses it."""
+        for t in tapes.tensors_in(results):
+            key = tapes.storage_of(t)
+            if key not in self.made:
+                self.objects.add(id(t))
+                self.used.setdefault(key, (t, "the results"))
+
     def _write(
         self,
         func: torch._ops.OpOverload,

@@ -164,6 +164,17 @@ def test_the_ledger_names_each_owner_with_its_kind():
     ]
 
 
+def test_an_owner_that_is_only_returned_is_owned_too():
+    holder = Block()
+    graph = capture(lambda x: (x + 1, holder.scale), torch.ones(4))
+    assert [e.owner for e in graph.ledger.entries] == [
+        "input x", "holder.scale", "output 0", "output 1"
+    ]  # fmt: skip
+    holder.scale = torch.zeros(4)
+    with pytest.raises(StaleAddress, match=r"holder\.scale"):
+        graph.replay()
+
+
 def test_memory_without_an_owner_is_kept_by_the_graph():
     class Hidden:
         __slots__ = ()

@@ -402,6 +402,7 @@ BODIES = {
     "no-rows": lambda x: torch.zeros(0, 8) + x[:0],
     "arange": lambda x: torch.arange(8) * x,
     "nested": lambda x: (x, None, [x * 2, {"a": x.sum()}]),
+    "one-element-stepped": lambda x: (x + 1).view(-1)[::2][:1],
 }
 
 
