@@ -1,17 +1,15 @@
 """A finding's script for programs: the program in torch, the passes, what a caller can tell.
 
-It holds the program as a function, traced into a graph whose values are fake. Expected is what
-the function does step by step. Exit status: 1 while the fault is there, 0 once it is gone, 2
+It holds the program as a function. Expected is what the reference knows of it, and beside that
+what the function does step by step. Exit status: 1 while the fault is there, 0 once it is gone, 2
 where it cannot run.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 
 from oracle.finding import Finding
-from oracle.program_text import operand_text
 from oracle.script import ScriptError, docstring, user_file
 from reference.model import Fill, ProgramCase
 from reference.programs import ExpectedProgram, ProgramExpectation
@@ -19,38 +17,69 @@ from reference.programs import ExpectedProgram, ProgramExpectation
 from .scripts import piece
 from .scripts.fill import fill_functions
 from .scripts.literal import LITERAL, storage_lines, wrapped
+from .scripts.program_claims import constants, steps_claimed
+from .scripts.program_drives import STANDING, drives, program_lines, stands_alone
 
-SCRIPTED = ("ir",)
-OWN = "passes"
+SCRIPTED = ("ir", "torch")
 
 _COMPARED = (
     "program-values", "program-routes", "program-inputs", "program-layout", "program-aliases",
     "program-completion", "program-steps",
 )  # fmt: skip
-_COMPILED = {"backend": "fx", "inductor": "inductor"}
-_LOWERED = ("fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind")
+_ALSO = ("program-clones", "program-graph", "program-cache")
+
+# What a name in the script's text needs.
+_IMPORTS = (
+    (r"\bbase64\.", "import base64"),
+    (r"\bfunctools\.", "import functools"),
+    (r"\bhashlib\.", "import hashlib"),
+    (r"\bimportlib\.", "import importlib.util"),
+    (r"\bsys\.", "import sys"),
+    (r"\btempfile\.", "import tempfile"),
+    (r"\btypes\.", "import types"),
+    (r"\bzlib\.", "import zlib"),
+    (r"\b(Callable|Iterator|Mapping)\[", "from collections.abc import Callable, Iterator, Mapping"),
+    (
+        r"\b(AbstractContextManager|ExitStack|contextmanager|nullcontext)\b",
+        "from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext",
+    ),
+    (r"@dataclass\b", "from dataclasses import dataclass, replace"),
+    (r"\bPath\b", "from pathlib import Path"),
+    (r"\b(Any|Optional)\b", "from typing import Any, Optional"),
+)
+_JUDGED = (
+    (r"\bir\.ops\b|\btorch\.ops\.ir\.|\bir\.compilation\b", "import ir"),
+    (r"\bir\.compilation\b", "import ir.compilation.registry"),
+    (r"\bir\.ops\b|\btorch\.ops\.ir\.|\bir\.compilation\b", "import ir.ops"),
+    (r"\btorch\b", "import torch"),
+    (r"\bfx\.", "from torch import fx"),
+    (r"\bFakeTensorMode\b", "from torch._subclasses.fake_tensor import FakeTensorMode"),
+    (r"\bFakeTensorProp\b", "from torch.fx.passes.fake_tensor_prop import FakeTensorProp"),
+    (r"\bTorchDispatchMode\b", "from torch.utils._python_dispatch import TorchDispatchMode"),
+)
 
 
 def render(finding: Finding, expected: ProgramExpectation) -> str:
     """The script of ``finding``. Raises ``ScriptError`` where it would show nothing."""
     case = finding.case
+    if finding.subject not in SCRIPTED:
+        accepted = ", ".join(SCRIPTED)
+        raise ScriptError(f"no script for subject {finding.subject!r}; accepted: {accepted}")
     if not isinstance(case, ProgramCase) or not isinstance(expected, ExpectedProgram):
         raise ScriptError("a program that torch need not take; accepted: one that returns")
-    if finding.route not in (*_LOWERED, *_COMPILED, "fx-pass"):
-        raise ScriptError(f"no script for route {finding.route!r}; accepted: routes of passes")
-    if finding.route == "fx-inplace":
-        raise ScriptError("no script for providers of the oracle; accepted: those of ir")
-    pieces = [_inputs(case), _program(case), *_passes(finding), _claim(finding), piece("main")]
+    pieces = [_inputs(case), program_lines(finding), *drives(finding)]
+    pieces += [*_claim(finding), piece("main")]
     fills = _fills(case)
     if fills:
         pieces.insert(0, fills)
     if finding.source is not None:
         pieces.append(piece("load"))
-    head = [docstring(finding), _imports(finding, pieces), "\n".join(_constants(finding, expected))]
+    told = "\n".join(constants(finding, expected))
+    head = [docstring(finding), _imports(finding, "\n".join([told, *pieces])), told]
     if finding.source is not None:
         head.append(user_file(finding))
-        if _stands_alone(finding):
-            head.append(piece("program_register"))
+        if stands_alone(finding):
+            head.append(piece(STANDING))
     text = "\n\n".join(head) + "\n\n\n" + "\n\n\n".join(pieces)
     return f"{text}\n\n\n{_entry(finding)}\n"
 
@@ -69,106 +98,38 @@ def _inputs(case: ProgramCase) -> str:
     return "\n".join(lines)
 
 
-def _program(case: ProgramCase) -> str:
-    names = [f"x{i}" for i in range(len(case.inputs))]
-    lines = [f"def program({', '.join(names)}):"]
-    for step in case.steps:
-        made = [f"v{len(names) + k}" for k in range(step.results)]
-        given = [operand_text(o, names, torch="torch.") for o in step.operands]
-        given += [f"{key}={operand_text(o, names, torch='torch.')}" for key, o in step.keywords]
-        left = f"{', '.join(made)}{',' if _is_list(step.target) and len(made) == 1 else ''} = "
-        call = f"torch.ops.{step.target}({', '.join(given)})"
-        lines.append(f"    {left if made else ''}{call}")
-        names += made
-    lines.append(f"    return ({''.join(f'{names[n]}, ' for n in case.outputs).strip()})")
-    return "\n".join(lines)
+def _claim(finding: Finding) -> list[str]:
+    match finding.judge:
+        case "program-clones":
+            return [piece("program_random")]
+        case "program-graph":
+            return [piece("program_facts")]
+        case "program-cache":
+            return [piece("program_pairs" if finding.route == "fx-perturbed" else "program_cache")]
+        case judge if judge in _COMPARED:
+            if not steps_claimed(finding):
+                return [piece("program_compare", outside="")]
+            outside = "    yield from outside()\n"
+            return [piece("program_steps"), piece("program_compare", outside=outside)]
+    accepted = ", ".join((*_COMPARED, *_ALSO))
+    raise ScriptError(f"no script for judge {finding.judge!r}; accepted: {accepted}")
 
 
-def _is_list(target: str) -> bool:
-    return target.split(".")[1] in ("split", "chunk", "unbind")
-
-
-def _passes(finding: Finding) -> list[str]:
-    if finding.route in _COMPILED:
-        options = f'{{"run": "{_COMPILED[finding.route]}", "cache": None}}'
-        if finding.route == "inductor":
-            options = options[:-1] + ', "emulate_precision_casts": True}'
-        return [piece("program_compiled", options=options)]
-    told = "x.clone()" if finding.route == "fx-blind" else "x"
-    lines = [
-        "def run_passes(module):",
-        '    """What is judged, on a graph whose nodes have values."""',
+def _imports(finding: Finding, text: str) -> str:
+    if finding.source is not None:
+        text += "\nimportlib. sys. tempfile. types. Path"
+    lines = [line for pattern, line in _IMPORTS if re.search(pattern, f"{text}\nsys.")]
+    names = [n for n in ("copysign", "inf", "isnan", "nan") if re.search(rf"\b{n}\b", text)]
+    if names:
+        lines.append(f"from math import {', '.join(names)}")
+    alone = stands_alone(finding)
+    judged = [
+        line
+        for pattern, line in _JUDGED
+        if re.search(pattern, text) and not (alone and line.startswith("import ir"))
     ]
-    donated = finding.case.donated
-    if finding.provider != OWN:
-        registry = "PASSES" if _stands_alone(finding) else "ir.compilation.registry.PASSES"
-        lines.append(f"    {registry}[PROVIDER](module.graph)")
-    else:
-        if finding.route in _LOWERED:
-            lines += ["    cache = ir.compilation.ReplacementCache()"] * (
-                finding.route == "fx-warm"
-            )
-            cache = "cache" if finding.route == "fx-warm" else "None"
-            if finding.route == "fx-warm":
-                lines.append("    ir.compilation.lower(graph(inputs()[1]).graph, cache=cache)")
-            lines.append(f"    ir.compilation.lower(module.graph, cache={cache})")
-        lines.append(f"    ir.compilation.eliminate_clones(module.graph, donated={donated})")
-    return [piece("program_graph", told=told), "\n".join(lines)]
-
-
-def _claim(finding: Finding) -> str:
-    if finding.judge == "program-clones":
-        return piece("program_random")
-    if finding.judge == "program-graph":
-        return piece("program_facts")
-    if finding.judge in _COMPARED:
-        return piece("program_compare")
-    raise ScriptError(f"no script for judge {finding.judge!r}; accepted: {', '.join(_COMPARED)}")
-
-
-def _constants(finding: Finding, expected: ExpectedProgram) -> list[str]:
-    free = tuple(i for i, s in enumerate(expected.storages) if s.given or s.free is not None)
-    lines = [f"PROVIDER, PLACE = {finding.provider!r}, {finding.place.name!r}"]
-    lines.append(f"FREE = {free!r}  # storages whose content was given away")
-    if finding.judge == "program-clones":
-        lines.append(f"DONATED = {finding.case.donated!r}")
-    if finding.judge == "program-graph":
-        lines.append(f"LOWERED = {finding.route != 'fx-pass'}")
-    if finding.source is not None:
-        lines.append(f"FILE_NAME = {finding.source.name!r}")
-    return lines
-
-
-def _stands_alone(finding: Finding) -> bool:
-    """Whether a user's file needs no more of ``ir`` than the place where a pass registers."""
-    if finding.source is None or any(s.target.startswith("ir.") for s in finding.case.steps):
-        return False
-    taken: set[str] = set()
-    for node in ast.walk(ast.parse(finding.source.text)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "ir":
-            taken |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Attribute) and "ir.compilation" in ast.unparse(node.value):
-            taken.add(node.attr)
-    return taken <= {"register_pass", "compilation"}
-
-
-def _imports(finding: Finding, pieces: list[str]) -> str:
-    text = "\n".join(pieces)
-    lines = ["import sys"]
-    if finding.source is not None:
-        lines = ["import importlib.util", "import sys", "import tempfile", "import types"]
-        lines.append("from pathlib import Path")
-    for module in ("base64", "zlib"):
-        if f"{module}." in text:
-            lines.insert(0, f"import {module}")
-    for name in ("inf", "nan"):
-        if re.search(rf"\b{name}\b", text):
-            lines.append(f"from math import {name}")
-    judged = ["import torch", "from torch import fx"]
-    if not _stands_alone(finding):
-        judged = ["import ir", "import ir.compilation.registry", "import ir.ops", *judged]
-    judged.append("from torch._subclasses.fake_tensor import FakeTensorMode")
-    judged.append("from torch.fx.passes.fake_tensor_prop import FakeTensorProp")
+    plain = [line for line in lines if line.startswith("import")]
+    lines = [*plain, *(line for line in lines if line not in plain)]
     attempt = "\n".join(f"    {line}" for line in judged)
     return (
         "\n".join(lines) + f"\n\ntry:\n{attempt}\nexcept ImportError as error:\n"

@@ -16,7 +16,10 @@ def inplace_providers() -> Iterator[None]:
     from ir.op import IrOp
 
     with ExitStack() as stack:
-        for name, make in (("rms_norm", _rms_norm), ("fused_add_rms_norm", _fused_add_rms_norm)):
+        for name, make in (
+            ("rms_norm", _writing_norm),
+            ("fused_add_rms_norm", _writing_fused_norm),
+        ):
             op = IrOp.registry[name]
             if INPLACE not in op.impls:
                 op.register_impl(INPLACE, inplace=True)(make())
@@ -24,7 +27,7 @@ def inplace_providers() -> Iterator[None]:
         yield
 
 
-def _rms_norm() -> Any:
+def _writing_norm() -> Any:
     from torch import Tensor
 
     def rms_norm(
@@ -40,7 +43,7 @@ def _rms_norm() -> Any:
     return rms_norm
 
 
-def _fused_add_rms_norm() -> Any:
+def _writing_fused_norm() -> Any:
     from torch import Tensor
 
     def fused_add_rms_norm(

@@ -11,7 +11,7 @@ from oracle.observation.program import Perturbed
 from reference.model import ProgramCase
 
 from .caching import recording_cache
-from .calls import is_ir, target_of
+from .calls import target_of
 from .graph import program_graph
 from .inplace import inplace_providers
 from .sensitive import sensitive_providers
@@ -19,6 +19,10 @@ from .structure import structure
 
 if TYPE_CHECKING:
     from torch import fx
+
+
+NORMS = ("ir.rms_norm.", "ir.fused_add_rms_norm.")
+"""What the calls that are looked for begin with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +90,24 @@ def perturbed(case: ProgramCase) -> tuple[Perturbed, ...]:
 
 
 def _first_call(case: ProgramCase) -> tuple[int, OneCall] | None:
-    graph = program_graph(case)
-    norms = ("ir.rms_norm.", "ir.fused_add_rms_norm.")
+    nodes = iter(program_graph(case).module.graph.nodes)
     for number, step in enumerate(case.steps):
-        if not is_ir(step) or not step.target.startswith(norms):
+        if not step.target.startswith(NORMS):
             continue
-        from ir.op import IrOp
-
-        op = IrOp.registry[step.target.split(".")[1]]
-        node = next(n for n in graph.module.graph.nodes if n.name in graph.ir_nodes)
-        args = op.positional(tuple(node.args), dict(node.kwargs))
-        storages: dict[int, int] = {}
-        call = OneCall(target=step.target, args=tuple(_given(a, storages) for a in args))
-        return number, call
+        return number, next(filter(None, map(call_at, nodes)))
     return None
+
+
+def call_at(node: fx.Node) -> OneCall | None:
+    """The call of a norm that a node of a graph with values makes; None for another node."""
+    from ir.op import IrOp
+
+    target = str(node.target)
+    if not target.startswith(NORMS):
+        return None
+    args = IrOp.registry[target.split(".")[1]].positional(tuple(node.args), dict(node.kwargs))
+    storages: dict[int, int] = {}
+    return OneCall(target=target, args=tuple(_given(a, storages) for a in args))
 
 
 def _given(argument: Any, storages: dict[int, int]) -> Any:

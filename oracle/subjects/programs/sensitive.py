@@ -16,7 +16,10 @@ def sensitive_providers() -> Iterator[None]:
     from ir.op import IrOp
 
     with ExitStack() as stack:
-        for name, make in (("rms_norm", _rms_norm), ("fused_add_rms_norm", _fused_add_rms_norm)):
+        for name, make in (
+            ("rms_norm", _telling_norm),
+            ("fused_add_rms_norm", _telling_fused_norm),
+        ):
             op = IrOp.registry[name]
             if SENSITIVE not in op.impls:
                 op.register_impl(SENSITIVE)(make())
@@ -62,7 +65,7 @@ def marked(result: Any, number: int) -> Any:
     return ops.aten.slice.Tensor(result, -1, 0, 2**40 + number)
 
 
-def _rms_norm() -> Any:
+def _telling_norm() -> Any:
     from torch import Tensor
 
     def rms_norm(
@@ -79,7 +82,7 @@ def _rms_norm() -> Any:
     return rms_norm
 
 
-def _fused_add_rms_norm() -> Any:
+def _telling_fused_norm() -> Any:
     from torch import Tensor
 
     def fused_add_rms_norm(
