@@ -106,14 +106,19 @@ def decoded(text: str) -> Mapping[str, str]:
     return MappingProxyType(json.loads(text) if text else {})
 
 
-# Typed, since True and 1 are equal.
-@functools.lru_cache(maxsize=4096, typed=True)
-def with_key(text: str, key: str, value: str | int) -> str:
-    """A scope with one key more, or with another value for it. Raises ScopeError."""
+def check_key(key: str, value: str | int) -> None:
+    """Refuse what no scope can hold. Dynamo traces this. Raises ScopeError."""
     if not isinstance(key, str) or not key:
         raise ScopeError(f"scope key is {key!r}; accepted: a string that is not empty")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise ScopeError(f"scope {key} is {value!r}; accepted: a string or an int")
+
+
+# Typed, since True and 1 are equal.
+@functools.lru_cache(maxsize=4096, typed=True)
+def with_key(text: str, key: str, value: str | int) -> str:
+    """A scope with one key more, or with another value for it. Raises ScopeError."""
+    check_key(key, value)
     return encoded({**decoded(text), key: str(value)})
 
 
@@ -257,6 +262,9 @@ class scope:
         self.tokens: list[Any] = []
 
     def __enter__(self) -> None:
+        # All before the first is set: what fails to enter is never left.
+        for key, value in self.keys.items():
+            check_key(key, value)
         for key, value in self.keys.items():
             self.tokens.append(IrContext.set_scope(key, value))
 

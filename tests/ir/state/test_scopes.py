@@ -140,3 +140,10 @@ def test_texts_of_scopes_are_equal_exactly_where_the_scopes_are():
     assert decoded(ab) == {"a": "1", "b": 'x","c":"y'}
     assert encoded({}) == "" == here().text
     assert encoded({"a": "1", "b": "x", "c": "y"}) != ab
+
+
+@pytest.mark.parametrize("bad", [{"rank": True}, {"": 1}])
+def test_a_block_that_cannot_be_entered_sets_nothing(bad: dict):
+    with pytest.raises(ScopeError), scope(layer=1, **bad):
+        raise AssertionError("entered")
+    assert layer() is None
