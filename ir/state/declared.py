@@ -35,8 +35,8 @@ class Uses:
 
     @property
     def stateful(self) -> bool:
-        """Whether the provider may use any state."""
-        return bool(self.declared if self.declared is not None else self.strings)
+        """Whether the provider may ask for a state, be it one that is refused to it."""
+        return bool(self.declared) or self.strings is not None
 
     def allows(self, name: str) -> bool:
         if self.declared is not None:
@@ -53,9 +53,7 @@ class Uses:
 
     def tensors_only(self, registry: IrState) -> bool:
         """Whether each of these states is known to be tensors."""
-        return all(
-            n in registry.types and registry.types[n].tensors is True for n in self.names(registry)
-        )
+        return all(registry.only_tensors(n) for n in self.names(registry))
 
     def handles(self, registry: IrState) -> tuple[str, ...]:
         """What tells the states apart that hold no tensor, of which a trace may keep something.

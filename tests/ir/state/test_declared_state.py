@@ -86,6 +86,23 @@ def test_a_provider_that_declares_nothing_uses_what_its_code_names(fresh: Names)
         ir_state.unregister_type("test_named_state")
 
 
+@pytest.mark.parametrize("state", [None, ()])
+def test_a_provider_that_neither_declares_nor_names_a_state_is_refused_it(
+    fresh: Names, state: tuple[str, ...] | None
+):
+    amax = fresh("amax")
+    ir_state.register_type(amax, lambda: torch.zeros(1))
+    op = plain_op(fresh)
+
+    @op.register_impl("mine", state=state)
+    def mine(x: Tensor) -> Tensor:
+        return x + ir_state.get(amax)
+
+    with op.set_priority(["mine"]), pytest.raises(UndeclaredStateError):
+        op(torch.zeros(1))
+    assert not ir_state.exists(amax)
+
+
 def _reads() -> Tensor:
     return ir_state.get("test_reached")
 
