@@ -70,7 +70,15 @@ class ChildProcess:
         try:
             self._pipe.send((command, arguments))
         except OSError as error:
-            raise PeerError("cluster", self.name, repr(error), "a process that lives") from error
+            raise PeerError("starter", self.name, repr(error), "a process that lives") from error
+
+    def tell(self, what: object) -> Any:
+        """Send what the program waits for before it takes commands, and give its answer."""
+        try:
+            self._pipe.send(what)
+        except OSError as error:
+            raise PeerError("starter", self.name, repr(error), "a process that lives") from error
+        return self.answer()
 
     def answer(self) -> Any:
         """The answer to a command that was sent."""
@@ -78,11 +86,11 @@ class ChildProcess:
         try:
             if not self._pipe.poll(seconds):
                 raise PeerError(
-                    "cluster", self.name, "silent", f"an answer within {seconds} seconds"
+                    "starter", self.name, "silent", f"an answer within {seconds} seconds"
                 )
             good, value = self._pipe.recv()
         except (EOFError, OSError) as error:
-            raise PeerError("cluster", self.name, repr(error), "a process that lives") from error
+            raise PeerError("starter", self.name, repr(error), "a process that lives") from error
         self._fresh = False
         if not good:
             raise value
@@ -95,7 +103,7 @@ class ChildProcess:
         deadline = time.monotonic() + ANSWER_SECONDS
         while stat.read_text().rpartition(")")[2].split()[0] not in ("T", "Z"):
             if time.monotonic() > deadline:
-                raise PeerError("cluster", self.name, "running", "a stopped process")
+                raise PeerError("starter", self.name, "running", "a stopped process")
             time.sleep(0.0005)
 
     def resume(self) -> None:
