@@ -70,7 +70,7 @@ def planned(
                     users, _ = found.setdefault(key, ([], text))
                     if impl.uses.who not in users:
                         users.append(impl.uses.who)
-    existing = {(e.name, e.scope) for e in registry.describe().entries}
+    existing = registry.in_force()
     return tuple(
         Planned(name=k[0], scope=k[1], users=tuple(users), text=text, exists=k in existing)
         for k, (users, text) in found.items()

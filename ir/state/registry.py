@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
@@ -24,9 +24,6 @@ from ir.state.plan import Planned, planned
 from ir.state.seal import Seal, seal_of
 from ir.state.values import check_value, tensors_of
 
-if TYPE_CHECKING:
-    from ir.state.tracing import Tracer
-
 _MISSING: Any = object()
 
 
@@ -34,6 +31,8 @@ class IrState:
     """State by name and scope. Safe under threads."""
 
     def __init__(self) -> None:
+        from ir.state.tracing import Tracer
+
         self.types: dict[str, StateType] = {}
         # The last layer of a name is in force; the first is that of its registration.
         self._layers: dict[str, list[Layer]] = {}
@@ -47,7 +46,7 @@ class IrState:
         self.epoch = 0
         """Changes where code traced with a state that is no tensor must be traced again."""
         self.cells = Cells()
-        self._tracer = _tracer(self)
+        self._tracer = Tracer(self)
         leaks.listeners.add(self)
 
     def register_type(
@@ -180,15 +179,14 @@ class IrState:
         return value
 
     def _create(self, key: Key, layer: Layer) -> Any:
-        kind = self.type(key[0])
-        if self._seals and kind.tensors is not False:
+        if self._seals and not layer.only_others:
             raise self._refusal(key, "would be created")
         with at(place(here().text)), plain_torch():
             value = layer.create()
         check_value(f"state {slot_of(key)}", value)
         self._refuse_shared(key, value)
-        kind.tensors = bool(tensors_of(value))
-        if self._seals and kind.tensors:
+        layer.saw(value)
+        if self._seals and tensors_of(value):
             raise self._refusal(key, "would be created")
         return value
 
@@ -203,7 +201,7 @@ class IrState:
         with self._lock:
             self._refuse_sealed(name, "would be replaced")
             self._refuse_shared(key, value)
-            self.types[name].tensors = bool(tensors_of(value))
+            self._layers[name][-1].saw(value)
             self._layers[name][-1].values[key] = value
             setattr(self.cells, slot_of(key), value)
             self._changed(name)
@@ -246,11 +244,11 @@ class IrState:
         Then the states from before are back, the same objects. Raises SealedError,
         UnknownStateError.
         """
-        layer = Layer(fn, {})
         with self._lock:
             self.type(name)
             self._refuse_sealed(name, "would be overridden")
             layers = self._layers[name]
+            layer = Layer(fn, {}, layers[-1].seen)
             layers.append(layer)
             self._changed(name)
         try:
@@ -259,7 +257,18 @@ class IrState:
             with self._lock:
                 # Overrides of several threads may end in any order.
                 layers.remove(layer)
+                # Traced code may have something of an override without tensors in it.
+                self.epoch += not layer.only_tensors
                 self._changed(name)
+
+    def in_force(self) -> dict[Key, Any]:
+        """The states that a `get` would find now, overridden ones left out."""
+        last = [layers[-1] for layers in list(self._layers.values())]
+        return {key: value for layer in last for key, value in list(layer.values.items())}
+
+    def only_tensors(self, name: str) -> bool:
+        """Whether each value of a name so far held tensors, and there was one."""
+        return name in self._layers and self._layers[name][-1].only_tensors
 
     def describe(self) -> Description:
         """What exists, and the bytes it takes on each device."""
@@ -311,9 +320,7 @@ class IrState:
         with self._lock:
             if graph in self._seals:
                 raise SealedError(f"graph {graph!r} is already sealed; accepted: another name")
-            self._seals[graph] = seal_of(
-                graph, {(e.name, e.scope): e.value for e in self.entries()}
-            )
+            self._seals[graph] = seal_of(graph, self.in_force())
             self.forget_answers()
 
     def unseal(self, graph: str) -> None:
@@ -333,8 +340,7 @@ class IrState:
         """Raises SealedError where a sealed graph's state is not what and where it was."""
         with self._lock:
             for seal in self._seals.values():
-                for key in seal.tensors:
-                    seal.check(key, self.held(key))
+                seal.verify(self.in_force())
 
     def type(self, name: str) -> StateType:
         """A registered kind of state. Raises UnknownStateError."""
@@ -347,8 +353,7 @@ class IrState:
         return next(iter(self._seals.values())).refusal(key, what)
 
     def _refuse_sealed(self, name: str, what: str) -> None:
-        kind = self.types.get(name)
-        if self._seals and kind is not None and kind.tensors is not False:
+        if self._seals and name in self._layers and not self._layers[name][-1].only_others:
             raise self._refusal((name, None), what)
 
     def _refuse_in_graph(self, key: Key) -> None:
@@ -383,8 +388,7 @@ class IrState:
         self._explicit.clear()
 
     def _changed(self, name: str) -> None:
-        kind = self.types.get(name)
-        if kind is None or kind.tensors is not True:
+        if not self.only_tensors(name):
             self.epoch += 1
         self.forget_answers()
         held = vars(self.cells)
@@ -392,9 +396,3 @@ class IrState:
             delattr(self.cells, slot)
         for key, value in self._layers[name][-1].values.items() if name in self._layers else ():
             setattr(self.cells, slot_of(key), value)
-
-
-def _tracer(registry: IrState) -> Tracer:
-    from ir.state.tracing import Tracer
-
-    return Tracer(registry)

@@ -39,6 +39,13 @@ class Seal:
             if found != was:
                 raise self.refusal(key, f"was moved from {was[0]:#x} to {found[0]:#x}")
 
+    def verify(self, held: Mapping[Key, Any]) -> None:
+        """Raises SealedError where a state of the capture is not what and where it was."""
+        for key in self.tensors:
+            if key not in held:
+                raise self.refusal(key, "is gone")
+            self.check(key, held[key])
+
     def refusal(self, key: Key, what: str) -> SealedError:
         return SealedError(
             f"state {slot_of(key)} {what}, which breaks the captured graph {self.graph!r}; "

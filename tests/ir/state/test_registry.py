@@ -1,12 +1,16 @@
 """State is created once for each scope, lazily, and is what its type says."""
 
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from ir.state import IrContext, IrState, StateError, UnknownStateError, scope
+from ir.op import register_op
+from ir.state import IrContext, IrState, StateError, UnknownStateError, ir_state, scope
+
+Names = Callable[[str], str]
 
 
 def zeros(n: int = 4) -> torch.Tensor:
@@ -244,3 +248,18 @@ def test_exists_creates_nothing(registry: IrState):
     registry.get("a")
     assert registry.exists("a")
     assert not registry.exists("a", "b")
+
+
+def test_what_an_override_hides_is_not_planned_as_there(fresh: Names):
+    amax = fresh("amax")
+    ir_state.register_type(amax, zeros)
+    op = register_op(name=fresh("planned"), state=(amax,))(_add)
+    ir_state.get(amax)
+    assert [p.exists for p in ir_state.plan(ops=[op.name])] == [True]
+    with ir_state.override(amax, zeros):
+        assert [p.exists for p in ir_state.plan(ops=[op.name])] == [False]
+    assert [p.exists for p in ir_state.plan(ops=[op.name])] == [True]
+
+
+def _add(x: torch.Tensor) -> torch.Tensor:
+    return x + 1

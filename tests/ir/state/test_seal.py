@@ -94,3 +94,42 @@ def test_unseal_lets_go_of_one_graph_at_a_time(sealed: IrState):
 def test_a_graph_is_sealed_once(sealed: IrState):
     with pytest.raises(SealedError, match="already sealed"):
         sealed.seal("decode batch 8")
+
+
+def test_a_graph_relies_on_the_states_in_force_when_it_was_sealed(registry: IrState):
+    registry.register_type("ws", lambda: torch.zeros(1))
+    registry.get("ws")
+    with registry.override("ws", lambda: torch.zeros(1)):
+        registry.seal("g")
+        # The state below the override is none of the graph's.
+        registry.verify()
+    registry.verify()
+    registry.unseal("g")
+    with registry.override("ws", lambda: torch.zeros(1)):
+        registry.get("ws")
+        registry.seal("g")
+        registry.verify()
+    with pytest.raises(SealedError, match="'g'"):
+        registry.verify()
+
+
+def test_a_sealed_state_that_went_with_its_override_is_missed(registry: IrState):
+    registry.register_type("ws", lambda: torch.zeros(1))
+    with registry.override("ws", lambda: torch.zeros(1)):
+        registry.get("ws")
+        registry.seal("g")
+    with pytest.raises(SealedError, match="ws@null is gone, which breaks the captured graph 'g'"):
+        registry.verify()
+
+
+def test_a_handle_in_the_place_of_a_tensor_frees_no_other(registry: IrState):
+    registry.register_type("ws", lambda: torch.zeros(1), per="layer")
+    held = registry.get("ws", "a")
+    with registry.override("ws", object):
+        registry.get("ws", "a")
+    registry.replace("ws", object(), "b")
+    registry.seal("g")
+    for change in (lambda: registry.discard("ws"), lambda: registry.get("ws", "c")):
+        with pytest.raises(SealedError):
+            change()
+    assert registry.get("ws", "a") is held

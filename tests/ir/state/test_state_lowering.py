@@ -188,6 +188,22 @@ def test_a_handle_is_used_while_tracing_and_a_new_one_is_traced_anew(fresh: Name
     assert cache.statistics.bypasses == {"state-without-tensors": 4}
 
 
+def test_a_handle_that_stood_in_for_a_tensor_is_not_kept(fresh: Names):
+    op, (factor,) = op_of(fresh, factor=lambda: torch.full((1,), 3.0))
+
+    @op.register_impl("mine", state=(factor,))
+    def mine(x: Tensor) -> Tensor:
+        held = ir_state.get(factor)
+        return held.apply(x) if isinstance(held, Handle) else x * held
+
+    with torch.no_grad(), op.set_priority(["mine"]):
+        g = compiled(lambda x: op(x))
+        assert torch.equal(g(X), X * 3)
+        with ir_state.override(factor, lambda: Handle(5)):
+            assert torch.equal(g(X), X * 5)
+        assert torch.equal(g(X), X * 3)
+
+
 def test_an_output_never_shares_memory_with_a_state(fresh: Names):
     op, (amax,) = op_of(fresh, amax=lambda: torch.zeros(2))
 

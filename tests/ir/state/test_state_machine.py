@@ -1,4 +1,4 @@
-"""Whatever is done in whatever order, state is what the model in `reference/state.py` says."""
+"""Whatever is done in whatever order, state is what the model in `reference/state` says."""
 
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, copy_context
