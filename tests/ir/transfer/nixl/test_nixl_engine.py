@@ -100,6 +100,12 @@ class Sides:
             self.d.engine.step()
             time.sleep(0.001)
 
+    @property
+    def lost(self) -> tuple[bool, bool]:
+        """Whether each side knows that the other is gone."""
+        links = (self.p.engine._consumers["D"], self.d.engine._producers["P"])
+        return links[0].gone_at is not None, links[1].gone_at is not None
+
     def landing(self, request: str = "d") -> bool:
         return self.d.engine.snapshot().receipts[request][2]
 
@@ -320,12 +326,11 @@ def test_a_read_from_a_peer_that_hung_up_stays_in_quarantine_until_it_ends(sides
 
 def test_a_consumer_that_hung_up_may_come_back(sides: Sides):
     sides.d.channel.hang_up()
-    sides.until(lambda: sides.p.engine.snapshot().consumers == {"D": "first"})
-    sides.rest()
+    sides.until(lambda: sides.lost == (True, True))
     with pytest.raises(PeerError, match="peer 'D' is gone"):
         sides.p.engine.hold("D", "p", seconds=9)
     sides.d.engine.call(sides.p.channel.port, seconds=5)
-    sides.rest()
+    sides.until(lambda: sides.lost == (False, False))
     sides.d.engine.expect("P", REQUEST, seconds=5)
     sides.p.engine.push("D", REQUEST, seconds=9)
     sides.until(lambda: not sides.landing() and not sides.held())
