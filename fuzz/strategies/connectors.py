@@ -7,7 +7,7 @@ and preempts. It knows from the reference what is stored.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from fuzz.chooser import Chooser
 from reference.connector import Caches
@@ -28,7 +28,7 @@ from reference.serving import VOCABULARY, new_caches, request_of
 
 CONNECTORS = ("file", "file", "staged", "staged", "staged", "undeclared", "none")
 MODES = ("eager", "eager", "piecewise", "full", "full")
-BUCKETS = ((4,), (5,), (8,), (2, 6), (3, 8))
+BUCKETS = ((4,), (5,), (6,), (8,), (2, 6))
 MOST_EVENTS = 7
 
 
@@ -248,7 +248,7 @@ def _size(chooser: Chooser) -> PagedSize:
     block_size = chooser.choose((1, 2, 2, 3, 4))
     blocks_per_request = chooser.integer(1, {1: 6, 2: 4, 3: 3, 4: 2}[block_size])
     return PagedSize(
-        layers=chooser.choose((1, 1, 2, 2, 3)),
+        layers=chooser.choose((1, 1, 2, 2, 2, 3)),
         heads=chooser.choose((1, 2)),
         block_size=block_size,
         blocks=1 + blocks_per_request * chooser.integer(1, 3),
@@ -269,19 +269,7 @@ def connector_case(chooser: Chooser, *, connector: str = "", mode: str = "") -> 
     )
     scheduler = _Scheduler(chooser, case)
     count = chooser.integer(2, MOST_EVENTS)
-    return _with_events(case, tuple(scheduler.event() for _ in range(count)))
-
-
-def _with_events(case: ConnectorCase, events: tuple[Event, ...]) -> ConnectorCase:
-    return ConnectorCase(
-        size=case.size,
-        connector=case.connector,
-        mode=case.mode,
-        dtype=case.dtype,
-        capacity=case.capacity,
-        buckets=case.buckets,
-        events=events,
-    )
+    return replace(case, events=tuple(scheduler.event() for _ in range(count)))
 
 
 def by_hand_case(chooser: Chooser) -> ConnectorCase:
@@ -315,10 +303,23 @@ def by_hand_case(chooser: Chooser) -> ConnectorCase:
                 case _:
                     calls = calls[: at + 1]
         made.append(ByHand(chooser.chance(0.5), tuple(calls)))
-    return _with_events(case, tuple(made))
+    return replace(case, events=tuple(made))
 
 
 def refused_case(chooser: Chooser) -> ConnectorCase:
     """A connector that must be refused under the kind of graph that is asked for."""
     connector = chooser.choose(("undeclared", "claiming"))
     return connector_case(chooser, connector=connector, mode="full")
+
+
+def compiled_case(chooser: Chooser) -> ConnectorCase:
+    """A schedule for a model of few kinds: a compiled one serves many cases."""
+    case = connector_case(chooser, mode="eager")
+    size = replace(case.size, layers=2, heads=2)
+    return replace(case, size=size, dtype=chooser.choose(("float32", "bfloat16")))
+
+
+def generated_case(chooser: Chooser) -> ConnectorCase:
+    """A schedule for the one model that is compiled to machine code, which takes seconds."""
+    case = connector_case(chooser, mode="eager")
+    return replace(case, size=replace(case.size, layers=1, heads=2), dtype="float32")

@@ -1,6 +1,14 @@
 """What a worker with a KV connector must do, step by step and byte by byte."""
 
-from .expected import POLICIES, ExpectedRun, ExpectedStep, expect_run, new_caches, request_of
+from .expected import (
+    POLICIES,
+    ExpectedRun,
+    ExpectedStep,
+    bytes_of,
+    expect_run,
+    new_caches,
+    request_of,
+)
 from .legal import legal
 from .model import HEAD_SIZE, MODULUS, VOCABULARY, Weights, computed, initial, weights
 
@@ -12,6 +20,7 @@ __all__ = [
     "ExpectedRun",
     "ExpectedStep",
     "Weights",
+    "bytes_of",
     "computed",
     "expect_run",
     "initial",

@@ -6,7 +6,7 @@ these names stand for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference.connector import Caches, Call, Kv, Mode, Moved, Request, Step, mode
+from reference.dtypes import numpy_dtype
 from reference.model.connector import (
     ByHand,
     ConnectorCase,
@@ -39,18 +40,21 @@ class ExpectedStep:
     """What must be seen of one event, or of a warm-up.
 
     `kind` is "warm-up", "serve", "dummy", "damage" or "by hand". `caches` (layers, 2, slots,
-    heads, head size) are those after it, where `known` (slots,) says so. `matched` and `logits`,
-    (rows, vocabulary) or None where nothing is said, are by request, in order. `admitted`: the
-    calls made by hand that are in their place, `whole`: whether the step may end there.
+    heads, head size) are those after it, where `known` (slots,) says so; `written` are the slots
+    that the step may write. By request, in order: `matched`, `rows`, and `logits`, (rows,
+    vocabulary) or None where nothing is said. `admitted`: the calls made by hand that are in
+    their place, `whole`: whether the step may end there.
     """
 
     kind: str
     dummy: bool
     caches: Floats
     known: NDArray[np.bool_]
+    written: frozenset[int] = frozenset()
     matched: Mapping[str, int] = field(default_factory=dict)
     moved: Moved | None = None
     logits: Mapping[str, Floats | None] = field(default_factory=dict)
+    rows: Mapping[str, int] = field(default_factory=dict)
     finished: frozenset[str] = frozenset()
     admitted: tuple[bool, ...] = ()
     whole: bool = True
@@ -118,6 +122,12 @@ def values_of(size: PagedSize, names: tuple[Kv | None, ...]) -> Floats | None:
     return found
 
 
+def bytes_of(values: Floats, dtype: str) -> NDArray[np.uint8]:
+    """Values of a cache or an entry as its bytes: (layers, 2, slots, bytes)."""
+    stored = np.ascontiguousarray(values.astype(numpy_dtype(dtype)))
+    return stored.view(np.uint8).reshape(*values.shape[:3], -1)
+
+
 class _Run:
     def __init__(self, case: ConnectorCase, found: Mode) -> None:
         self.case, self.size, self.mode = case, case.size, found
@@ -180,11 +190,18 @@ class _Run:
                 matched=matched,
                 moved=moved,
                 logits=told,
+                rows={r.name: r.stop - r.start for r in event.requests},
                 finished=frozenset(event.finished),
+                written=frozenset(self._written(event)),
             )
         )
         if moved.died:
             self._restart()
+
+    def _written(self, event: Serve) -> Iterator[int]:
+        for r in event.requests:
+            for position in (*range(r.load), *range(r.start, r.stop)):
+                yield self.life.slot(r.blocks, position)
 
     def _logits(self, r: Served) -> Floats | None:
         last = self.life.slots.get(self.life.slot(r.blocks, r.stop - 1))

@@ -1,0 +1,152 @@
+"""Judges of what a worker moves: bytes in its caches, entries in the store, who hears what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oracle.verdict import Place, Verdict
+from reference.dtypes import decode
+from reference.serving import ExpectedStep, bytes_of
+
+from .connector_evidence import ConnectorEvidence, Fault, at_step
+
+
+def connector_kv(evidence: ConnectorEvidence) -> Verdict:
+    """After each step every slot holds the KV of its tokens; no other slot was ever written."""
+    return evidence.first("connector-kv", _kv_faults(evidence))
+
+
+def _kv_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
+    dtype = evidence.case.dtype
+    for number, wanted, seen in evidence.steps():
+        if seen.caches is None:
+            continue
+        bytes_wanted = bytes_of(wanted.caches, dtype)
+        if seen.caches.shape != bytes_wanted.shape:
+            yield "shape", at_step(number, "kv", seen.caches.shape, bytes_wanted.shape)
+            return
+        differ = (seen.caches != bytes_wanted) & wanted.known[None, None, :, None]
+        if differ.any():
+            layer, half, slot, _ = (int(i[0]) for i in differ.nonzero())
+            place = Place(
+                name="kv",
+                index=(number, layer, half, slot),
+                observed=_shown(seen.caches[layer, half, slot], dtype),
+                expected=_shown(bytes_wanted[layer, half, slot], dtype),
+            )
+            yield _kind(wanted, slot), place
+            return
+
+
+def _kind(wanted: ExpectedStep, slot: int) -> str:
+    if wanted.kind != "serve" or wanted.dummy:
+        return "dummy-wrote"
+    return "wrong-kv" if slot in wanted.written else "written-outside"
+
+
+def _shown(raw: NDArray[np.uint8], dtype: str) -> str:
+    return str(decode(raw.tobytes(), dtype).tolist())
+
+
+def connector_store(evidence: ConnectorEvidence) -> Verdict:
+    """In the end every entry that was saved is there, whole, and is the KV of its tokens."""
+    return evidence.first("connector-store", _store_faults(evidence))
+
+
+def _store_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
+    seen, wanted = evidence.seen, evidence.expected.store
+    if seen is None:
+        return
+    for tokens in sorted(seen.unreadable - wanted.keys()):
+        yield "extra-entry", _entry(tokens, "an unreadable entry", "none")
+    for tokens, values in sorted(wanted.items()):
+        got = seen.store.get(tokens)
+        if got is None and tokens not in seen.unreadable:
+            yield "missing-entry", _entry(tokens, "none", "an entry")
+        elif values is not None and got is None:
+            yield "torn-entry", _entry(tokens, "unreadable", "a whole entry")
+        elif values is not None and got is not None:
+            due = bytes_of(values, evidence.case.dtype)
+            if not np.array_equal(got, due):
+                yield "wrong-entry", _entry(tokens, "other bytes", "the KV of these tokens")
+    for tokens in sorted(seen.store.keys() - wanted.keys()):
+        yield "extra-entry", _entry(tokens, "an entry", "none")
+    if seen.strays:
+        yield "stray-file", Place(name="store", observed=seen.strays[0], expected="entries alone")
+
+
+def _entry(tokens: tuple[int, ...], observed: str, expected: str) -> Place:
+    return Place(name="entry", observed=f"{observed} of {list(tokens)}", expected=expected)
+
+
+def connector_requests(evidence: ConnectorEvidence) -> Verdict:
+    """Each request hears of its own failure and of no other, and gets its own next token."""
+    return evidence.first("connector-requests", _request_faults(evidence))
+
+
+def _request_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
+    has_connector = evidence.case.connector != "none"
+    for number, wanted, seen in evidence.steps():
+        if wanted.moved is None:
+            continue
+        if has_connector and dict(seen.matched) != dict(wanted.matched):
+            yield "matched", at_step(number, "matched", dict(seen.matched), dict(wanted.matched))
+        if seen.died != wanted.moved.died:
+            yield "outlived", at_step(number, "worker", _alive(seen.died), _alive(not seen.died))
+            return
+        if wanted.moved.died:
+            continue
+        moved, failed = wanted.moved, wanted.moved.failed.keys()
+        told = seen.told
+        reports = [seen.failed.keys()]
+        if told is not None:
+            reports.append(told.failed.keys())
+        for report in reports:
+            if missing := sorted(failed - report):
+                yield "not-failed", at_step(number, "failed", sorted(report), missing)
+            if wrong := sorted(report - failed):
+                yield "failed-wrongly", at_step(number, "failed", wrong, sorted(failed))
+        if told is not None:
+            for name, got, due in (
+                ("received", told.received, moved.received),
+                ("sent", told.sent, moved.sent),
+            ):
+                if got != due:
+                    yield f"{name}-wrongly", at_step(number, name, sorted(got), sorted(due))
+        yield from _results(number, wanted, seen.logits, seen.tokens)
+
+
+def _alive(died: bool) -> str:
+    return "died" if died else "alive"
+
+
+def _results(
+    number: int,
+    wanted: ExpectedStep,
+    logits: NDArray[np.float64] | None,
+    tokens: Mapping[str, int],
+) -> Iterator[Fault]:
+    """Logits of all rows of a request and the token of its last one, where they are known."""
+    due = [name for name in wanted.logits if wanted.moved and name not in wanted.moved.failed]
+    if sorted(tokens) != sorted(due):
+        yield "token", at_step(number, "tokens of", sorted(tokens), sorted(due))
+        return
+    row = 0
+    for name, rows in wanted.logits.items():
+        count = wanted.rows[name]
+        got = None if logits is None else logits[row : row + count]
+        row += count
+        if rows is None or name not in tokens:
+            continue
+        if got is None or not np.array_equal(got, rows):
+            yield "logits", at_step(number, "logits", _first_row(got), _first_row(rows))
+        elif rows[-1][tokens[name]] != rows[-1].max():
+            best = int(rows[-1].argmax())
+            yield "token", at_step(number, "token", tokens[name], best)
+
+
+def _first_row(rows: NDArray[np.float64] | None) -> str:
+    return "none" if rows is None or not len(rows) else str(rows[-1].tolist())
