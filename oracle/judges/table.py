@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from .completion import completion, refusal
+from .connector_table import CONNECTOR_JUDGES
 from .judge import Judge
 from .memory import aliasing, mutation, uninitialized
 from .metadata import fake, layout
@@ -114,6 +115,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
             ),
             *PROGRAM_JUDGES,
             *TRANSFER_JUDGES,
+            *CONNECTOR_JUDGES,
         )
     }
 )
@@ -130,7 +132,7 @@ CODES: Mapping[str, str] = MappingProxyType(
         "CG": "captured graphs replayed over stale or uninitialized memory",
         "PAD": "padding that changes real rows or writes KV",
         "KVID": "KV bytes that land in the wrong place",
-        "PROTO": "transfer protocols that lose or repeat a notification",
+        "PROTO": "protocols of transfers and connectors that lose, repeat or misplace a call",
         "DYN": "sizes 0, 1, odd and prime through one compiled artefact",
         "BIG": "offsets beyond 2**31",
     }

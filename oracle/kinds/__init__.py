@@ -6,13 +6,14 @@ from typing import Any
 
 from reference.model import case_kind
 
+from .connector import CONNECTOR
 from .kind import CaseKind, Terms
 from .op import OP
 from .program import PROGRAM
 from .transfer import TRANSFER
 
 KINDS: Mapping[str, CaseKind] = MappingProxyType(
-    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER)}
+    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER, CONNECTOR)}
 )
 
 ALL_OPS: tuple[str, ...] = tuple(op for kind in KINDS.values() for op in kind.ops)

@@ -6,13 +6,14 @@ from types import MappingProxyType
 from oracle.plan import Property
 
 from .clones import CLONES
+from .connector import CONNECTOR
 from .contract import CONTRACT
 from .lowering import LOWERING
 from .numerics import NUMERICS
 from .transfer import TRANSFER
 
 PROPERTIES: Mapping[str, Property] = MappingProxyType(
-    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER)}
+    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER, CONNECTOR)}
 )
 
 __all__ = ["PROPERTIES"]

@@ -13,9 +13,11 @@ from oracle.errors import UsageError
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
-from reference.model import OpCase, ProgramCase, TransferCase
+from reference.model import ConnectorCase, OpCase, ProgramCase, TransferCase
 
 from . import SubjectOptions
+from .connector import ir_providers as connector_providers
+from .connector import observe_ir as observe_connector
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
 from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
 from .programs.subject import Programs
@@ -96,7 +98,12 @@ class IrSubject:
                 for kernel, availability in self._kernels.items()
                 if kernel not in op.impls and not availability.available
             )
-        return (*found, *self._programs.providers(self._passes), *transfer_providers())
+        return (
+            *found,
+            *self._programs.providers(self._passes),
+            *transfer_providers(),
+            *connector_providers(),
+        )
 
     def _unavailable(self, provider: str, impl: Any) -> str:
         if impl.supported:
@@ -106,6 +113,8 @@ class IrSubject:
 
     def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
         """Drive one case. Whatever it raises is reported, never raised."""
+        if isinstance(case, ConnectorCase):
+            return observe_connector(case, route)
         if isinstance(case, TransferCase):
             return observe_transfer(case, route)
         if isinstance(case, ProgramCase):

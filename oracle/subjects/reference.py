@@ -23,10 +23,12 @@ from reference.declaration import Refusal
 from reference.dtypes import encode
 from reference.expectation import Expected, ExpectedOutput, expect
 from reference.legal import DECLARATIONS
-from reference.model import OpCase, ProgramCase, TransferCase
+from reference.model import ConnectorCase, OpCase, ProgramCase, TransferCase
 from reference.model.storage import contiguous_strides
 
 from . import SubjectOptions
+from .connector import OP as CONNECTOR
+from .connector import reference as connectors
 from .programs import reference as programs
 from .transfers import OP as TRANSFER
 from .transfers import reference as transfers
@@ -51,9 +53,16 @@ class ReferenceSubject:
             for name, contract in CONTRACTS.items()
             if contract.op in DECLARATIONS
         )
-        return (*ops, *programs.PROVIDERS, Provider(op=TRANSFER, name="1", routes=(ROUTE,)))
+        return (
+            *ops,
+            *programs.PROVIDERS,
+            Provider(op=TRANSFER, name="1", routes=(ROUTE,)),
+            Provider(op=CONNECTOR, name="1", routes=(ROUTE,)),
+        )
 
     def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
+        if isinstance(case, ConnectorCase):
+            return connectors.observe(case)
         if isinstance(case, TransferCase):
             return transfers.observe(case)
         if isinstance(case, ProgramCase):
