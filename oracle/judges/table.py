@@ -11,6 +11,7 @@ from .judge import Judge
 from .memory import aliasing, mutation, uninitialized
 from .metadata import fake, layout
 from .programs_table import PROGRAM_JUDGES
+from .states_table import STATE_JUDGES
 from .transfers_table import TRANSFER_JUDGES
 from .values import values
 
@@ -115,6 +116,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
             ),
             *PROGRAM_JUDGES,
             *TRANSFER_JUDGES,
+            *STATE_JUDGES,
             *CONNECTOR_JUDGES,
         )
     }

@@ -10,10 +10,11 @@ from .connector import CONNECTOR
 from .kind import CaseKind, Terms
 from .op import OP
 from .program import PROGRAM
+from .state import STATE
 from .transfer import TRANSFER
 
 KINDS: Mapping[str, CaseKind] = MappingProxyType(
-    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER, CONNECTOR)}
+    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER, CONNECTOR, STATE)}
 )
 
 ALL_OPS: tuple[str, ...] = tuple(op for kind in KINDS.values() for op in kind.ops)

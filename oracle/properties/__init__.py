@@ -10,10 +10,11 @@ from .connector import CONNECTOR
 from .contract import CONTRACT
 from .lowering import LOWERING
 from .numerics import NUMERICS
+from .state import STATE
 from .transfer import TRANSFER
 
 PROPERTIES: Mapping[str, Property] = MappingProxyType(
-    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER, CONNECTOR)}
+    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER, CONNECTOR, STATE)}
 )
 
 __all__ = ["PROPERTIES"]

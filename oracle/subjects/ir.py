@@ -21,6 +21,8 @@ from .connector import observe_ir as observe_connector
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
 from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
 from .programs.subject import Programs
+from .state import ir_providers as state_providers
+from .state import observe_ir as observe_state
 from .torch_memory import (
     Memory,
     build,
@@ -102,6 +104,7 @@ class IrSubject:
             *found,
             *self._programs.providers(self._passes),
             *transfer_providers(),
+            *state_providers(),
             *connector_providers(),
         )
 
@@ -117,6 +120,8 @@ class IrSubject:
             return observe_connector(case, route)
         if isinstance(case, TransferCase):
             return observe_transfer(case, route)
+        if isinstance(case, StateCase):
+            return observe_state(case, route)
         if isinstance(case, ProgramCase):
             return self._programs.observe(case, provider, route)
         return self._observe_call(case, provider, route, probes)

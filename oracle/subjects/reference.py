@@ -30,6 +30,8 @@ from . import SubjectOptions
 from .connector import OP as CONNECTOR
 from .connector import reference as connectors
 from .programs import reference as programs
+from .state import OP as STATE
+from .state import reference as states
 from .transfers import OP as TRANSFER
 from .transfers import reference as transfers
 
@@ -57,6 +59,7 @@ class ReferenceSubject:
             *ops,
             *programs.PROVIDERS,
             Provider(op=TRANSFER, name="1", routes=(ROUTE,)),
+            Provider(op=STATE, name="1", routes=(ROUTE,)),
             Provider(op=CONNECTOR, name="1", routes=(ROUTE,)),
         )
 
@@ -65,6 +68,8 @@ class ReferenceSubject:
             return connectors.observe(case)
         if isinstance(case, TransferCase):
             return transfers.observe(case)
+        if isinstance(case, StateCase):
+            return states.observe(case)
         if isinstance(case, ProgramCase):
             return programs.observe(case)
         return self._answer_call(case, provider, probes)

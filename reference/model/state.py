@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 Keys = tuple[tuple[str, str | int | bool], ...]
 """Scope keys with their values, as code gives them; a bool is refused."""
@@ -83,7 +84,7 @@ class StateAction:
     context: where it runs: 0 for the script, else what a "thread", "task" or "copy" made.
     made: the number by which later actions refer to what this one makes.
     of: the number of what it ends.
-    name: a kind of state, of "seal" and "unseal" a graph, of "discard" all kinds where empty.
+    name: a kind of state, of "seal" and "unseal" a graph.
     per: the scope keys by which a kind is kept apart, None for one for all and one a given scope.
     needs: the kind whose state its creation asks for; of "sneak" the kind its provider declares.
     again: it takes the place of a kind of that name.
@@ -108,6 +109,10 @@ class StateAction:
     size: int = 1
     model: int = 0
     times: int = 1
+
+    def given(self) -> dict[str, Any]:
+        """The fields that mean something, by name."""
+        return {name: getattr(self, name) for name in VERBS[self.verb]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

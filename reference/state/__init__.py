@@ -4,7 +4,7 @@ A state is a number for which object it is, and its content. Whatever a call may
 `StateRefused` and changes nothing, but that a creation function may have run.
 """
 
-from .expected import ExpectedAnswer, ExpectedState, expect_state
+from .expected import ExpectedAnswer, ExpectedState, ScriptModel, expect_state
 from .held import Call, Held
 from .refusals import RULES, StateRefused
 from .registry import StateModel
@@ -17,6 +17,7 @@ __all__ = [
     "ExpectedState",
     "Held",
     "Scopes",
+    "ScriptModel",
     "StateModel",
     "StateRefused",
     "expect_state",

@@ -162,22 +162,24 @@ class StateModel:
         if len(held.content) >= size:
             return held
         if self._seals:
-            raise StateRefused("sealed", tuple(self._seals))
+            raise StateRefused("sealed", self.sealed)
         larger = self._object("tensor", held.content + [0] * (size - len(held.content)))
         _, scope = self._meant(context, name, None, None)
         self.kinds[name].layers[-1].states[scope] = larger
         return larger
 
-    def discard(self, name: str = "") -> None:
-        """Drop the states of a name, or of all."""
-        names = [name] if name else list(self.kinds)
-        for each in names:
-            self._kind(each)
-            self._refuse_sealed(each)
-        for each in names:
-            self.kinds[each].layers[-1].states.clear()
+    def discard(self, name: str) -> None:
+        """Drop the states of a name."""
+        layer = self._kind(name).layers[-1]
+        self._refuse_sealed(name)
+        layer.states.clear()
 
     # Seals.
+
+    @property
+    def sealed(self) -> tuple[str, ...]:
+        """The graphs that rely on the states as they are."""
+        return tuple(self._seals)
 
     def seal(self, graph: str) -> None:
         if graph in self._seals:
@@ -248,7 +250,7 @@ class StateModel:
         if ((name, scope), layer.number) in self._making:
             raise StateRefused("cycle", (name,))
         if self._seals and not layer.harmless:
-            raise StateRefused("sealed", tuple(self._seals))
+            raise StateRefused("sealed", self.sealed)
         with self._being_made((name, scope), layer.number):
             held = self._made(name, layer, keys)
         if layer.holds == "parameter":
@@ -260,7 +262,7 @@ class StateModel:
             raise StateRefused("shares-memory")
         layer.seen.add(held.tensors)
         if self._seals and held.tensors:
-            raise StateRefused("sealed", tuple(self._seals))
+            raise StateRefused("sealed", self.sealed)
         layer.states[scope] = held
         return held
 
@@ -305,7 +307,7 @@ class StateModel:
 
     def _refuse_sealed(self, name: str) -> None:
         if self._seals and not self.kinds[name].layers[-1].harmless:
-            raise StateRefused("sealed", tuple(self._seals))
+            raise StateRefused("sealed", self.sealed)
 
     def _layer(self, holds: str, needs: str, seen: set[bool]) -> Layer:
         number, self._layer_count = self._layer_count, self._layer_count + 1

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from oracle.finding import (
+    CASE_KINDS,
     AlsoOn,
     Finding,
     FindingFormatError,
@@ -89,8 +90,8 @@ def test_a_source_keeps_the_line_ends_and_the_declared_encoding(tmp_path: Path):
         ),
         (
             {"format": 1, "case": None},
-            "not a finding: not a case: NoneType; accepted: format 1, kind 'op', 'program', "
-            "'transfer'",
+            "not a finding: not a case: NoneType; accepted: format 1, "
+            f"kind {', '.join(map(repr, CASE_KINDS))}",
         ),
         (
             finding_to_json(_finding()) | {"route": 3},

@@ -1,0 +1,47 @@
+"""Scripts of actions on state have a meaning, differ, and do all that can be done."""
+
+from collections import Counter
+
+from fuzz.chooser import SeededChooser
+from fuzz.strategies.states import state_case
+from reference.model import case_from_json, case_to_json, digest
+from reference.model.state import HOLDS, USES, VERBS
+from reference.state import RULES, expect_state
+
+SCRIPTS = [state_case(SeededChooser(0, "states", i)) for i in range(700)]
+COMPILED = [state_case(SeededChooser(0, "states", i), compiled=True) for i in range(60)]
+EVERY = [*SCRIPTS, *COMPILED]
+
+
+def test_every_script_has_a_meaning():
+    assert [case for case in EVERY if expect_state(case).illegal] == []
+
+
+def test_scripts_are_distinct():
+    assert len({digest(case) for case in EVERY}) == len(EVERY)
+
+
+def test_scripts_follow_from_their_labels_alone():
+    assert state_case(SeededChooser(0, "states", 5)) == SCRIPTS[5]
+
+
+def test_scripts_survive_json():
+    assert [c for c in EVERY if case_from_json(case_to_json(c)) != c] == []
+
+
+def test_everything_is_done_and_every_refusal_is_met():
+    verbs = Counter(action.verb for case in SCRIPTS for action in case.actions)
+    assert {verb: verbs[verb] for verb in VERBS if verb != "forget" and verbs[verb] < 30} == {}
+    rules = Counter(a.rule for case in SCRIPTS for a in expect_state(case).answers)
+    assert {rule: rules[rule] for rule in RULES if rules[rule] < 5} == {}
+    holds = Counter(a.holds for c in SCRIPTS for a in c.actions if a.verb == "register")
+    assert {kind: holds[kind] for kind in HOLDS if holds[kind] < 30} == {}
+
+
+def test_what_is_compiled_runs_models_of_every_use_and_forgets_code():
+    runs = [sum(a.verb == "run" for a in case.actions) for case in COMPILED]
+    assert min(runs) >= 1
+    assert sum(runs) >= 2 * len(COMPILED)
+    uses = Counter(layer.use for case in COMPILED for model in case.models for layer in model)
+    assert {use: uses[use] for use in USES if uses[use] < 10} == {}
+    assert sum(a.verb == "forget" for case in COMPILED for a in case.actions) >= 20
