@@ -13,7 +13,7 @@ from oracle.errors import UsageError
 from oracle.observation import Declined, Observation, Raised, Returned, Unavailable
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
-from reference.model import ConnectorCase, OpCase, ProgramCase, TransferCase
+from reference.model import ConnectorCase, OpCase, ProgramCase, StateCase, TransferCase
 
 from . import SubjectOptions
 from .connector import ir_providers as connector_providers

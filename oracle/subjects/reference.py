@@ -23,7 +23,7 @@ from reference.declaration import Refusal
 from reference.dtypes import encode
 from reference.expectation import Expected, ExpectedOutput, expect
 from reference.legal import DECLARATIONS
-from reference.model import ConnectorCase, OpCase, ProgramCase, TransferCase
+from reference.model import ConnectorCase, OpCase, ProgramCase, StateCase, TransferCase
 from reference.model.storage import contiguous_strides
 
 from . import SubjectOptions
