@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import NixlMissingError
+from .errors import NixlMissingError, PluginMissingError
 from .port import Handle
 
 MODULES = ("nixl_cu12._api", "nixl_cu13._api")
@@ -25,7 +26,11 @@ class Descriptors(Protocol):
 class Agent(Protocol):
     """Methods of `nixl_agent`. All of them raise errors of the binding, of no common base."""
 
-    def register_memory(self, reg_list: NDArray[np.uint64], mem_type: str) -> object: ...
+    plugin_list: Sequence[str]
+
+    def register_memory(
+        self, reg_list: NDArray[np.uint64] | list[tuple[int, int, int, str]], mem_type: str
+    ) -> object: ...
     def deregister_memory(self, dereg_list: object) -> None: ...
     def get_agent_metadata(self) -> bytes: ...
     def add_remote_agent(self, metadata: bytes) -> str | bytes: ...
@@ -63,6 +68,19 @@ def installed() -> str:
         if importlib.util.find_spec(name.partition(".")[0]) is not None:
             return name
     raise NixlMissingError
+
+
+def open_file_agent(name: str) -> Agent:
+    """A NIXL agent over its POSIX backend, for files. Raises `NixlMissingError`."""
+    api = importlib.import_module(installed())
+    agent = api.nixl_agent(name, api.nixl_agent_config(enable_prog_thread=False, backends=[]))
+    if "POSIX" not in agent.plugin_list:
+        raise PluginMissingError("POSIX", tuple(agent.plugin_list))
+    try:
+        agent.create_backend("POSIX")
+    except Exception as error:  # the binding's errors have no base of their own
+        raise PluginMissingError("POSIX", (repr(error),)) from error
+    return agent
 
 
 def open_agent(name: str) -> Agent:

@@ -12,6 +12,31 @@ class NixlMissingError(TransferError):
         return "nixl: not installed (pip install 'irverify[nixl]')"
 
 
+class PluginMissingError(NixlMissingError):
+    """NIXL is there, without a plugin that works."""
+
+    def __init__(self, plugin: str, found: tuple[str, ...]) -> None:
+        super().__init__(plugin, found)
+        self.plugin = plugin
+        self.found = found
+
+    def __str__(self) -> str:
+        return f"nixl: plugin {self.plugin} does not work: found {', '.join(self.found)}"
+
+
+class FileError(TransferError):
+    """A file that cannot be written, or that is not what was saved: nothing of it is used."""
+
+    def __init__(self, path: object, got: object, accepted: str) -> None:
+        super().__init__(path, got, accepted)
+        self.path = path
+        self.got = got
+        self.accepted = accepted
+
+    def __str__(self) -> str:
+        return f"file {str(self.path)!r} is {self.got}; accepted: {self.accepted}"
+
+
 class HandshakeError(TransferError):
     """What a peer sent, or did not send, cannot be taken for a handshake."""
 

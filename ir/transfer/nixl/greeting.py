@@ -76,7 +76,7 @@ def decode(data: bytes, *, engine: str) -> Greeting:
         fields = json.loads(body)
         if fields["format"] != FORMAT:
             raise HandshakeError(engine, "a peer", f"format {fields['format']}", str(FORMAT))
-        geometry = _geometry(fields["geometry"])
+        geometry = geometry_of(fields["geometry"])
         endpoints = dict(_endpoint(of) for of in fields["endpoints"])
         life, mark = _text(fields["life"]), fields["fingerprint"]
     except HandshakeError:
@@ -114,7 +114,10 @@ def _endpoint(fields: dict) -> tuple[Worker, Endpoint]:
     return worker, Endpoint(_text(fields["agent"]), metadata, bases)
 
 
-def _geometry(fields: dict) -> EngineGeometry:
+def geometry_of(fields: dict) -> EngineGeometry:
+    """The geometry whose `asdict` went through JSON. Raises `KeyError`, `TypeError`, `ValueError`
+    or `AttributeError` for what is none.
+    """
     model = fields["model"]
     groups = tuple(
         CacheGroup(

@@ -133,6 +133,7 @@ def engines(transfers) -> SimpleNamespace:
         memory_faults=lambda *args: memory_faults(transfers, *args),
         notices=lambda *args: notices(transfers, *args),
         sent=sent,
+        mixed=mixed,
         tls=TLS,
         sentinel=SENTINEL,
     )
