@@ -25,6 +25,8 @@ from ir.capture.recorder import POISON, Recorder
 from ir.capture.tape import copied, storage_bytes, storage_of, tensors_in
 from ir.capture.watch import watched
 
+# Dynamo compiles nothing under a dispatch mode, and raises this where all was to be compiled.
+_NOT_COMPILED = "fullgraph=True found no compiled frames"
 _CONSTANTS = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -93,6 +95,14 @@ def record(subject: Subject, *, opaque: bool = False) -> Recording:
         recorder.note_results(outputs)
         values = copied(outputs)
         left = {key: digest(t) for key, (t, _) in recorder.saved.items()}
+    except RuntimeError as error:
+        if _NOT_COMPILED not in str(error):
+            raise
+        raise CaptureRefused(
+            "opaque-kernel",
+            "a function compiled with fullgraph=True, which no dispatch mode sees into",
+            "the function that it was compiled from, or fullgraph=False",
+        ) from error
     finally:
         restore(recorder)
         for generator, state in zip(subject.generators, states, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from .captures_table import CAPTURE_JUDGES
 from .completion import completion, refusal
 from .connector_table import CONNECTOR_JUDGES
 from .judge import Judge
@@ -116,6 +117,7 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
             ),
             *PROGRAM_JUDGES,
             *TRANSFER_JUDGES,
+            *CAPTURE_JUDGES,
             *STATE_JUDGES,
             *CONNECTOR_JUDGES,
         )
@@ -143,8 +145,6 @@ CODES: Mapping[str, str] = MappingProxyType(
 
 LATER: Mapping[str, str] = MappingProxyType(
     {
-        "CG": "property addresses",
-        "PAD": "property addresses",
         "BIG": "no judge yet: needs virtual strides over sparse storage",
     }
 )

@@ -6,6 +6,7 @@ from typing import Any
 
 from reference.model import case_kind
 
+from .capture import CAPTURE
 from .connector import CONNECTOR
 from .kind import CaseKind, Terms
 from .op import OP
@@ -14,7 +15,7 @@ from .state import STATE
 from .transfer import TRANSFER
 
 KINDS: Mapping[str, CaseKind] = MappingProxyType(
-    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER, CONNECTOR, STATE)}
+    {kind.name: kind for kind in (OP, PROGRAM, TRANSFER, CONNECTOR, STATE, CAPTURE)}
 )
 
 ALL_OPS: tuple[str, ...] = tuple(op for kind in KINDS.values() for op in kind.ops)

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from oracle.plan import Property
 
+from .addresses import ADDRESSES
 from .clones import CLONES
 from .connector import CONNECTOR
 from .contract import CONTRACT
@@ -14,7 +15,10 @@ from .state import STATE
 from .transfer import TRANSFER
 
 PROPERTIES: Mapping[str, Property] = MappingProxyType(
-    {p.name: p for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER, CONNECTOR, STATE)}
+    {
+        p.name: p
+        for p in (NUMERICS, CONTRACT, LOWERING, CLONES, TRANSFER, CONNECTOR, STATE, ADDRESSES)
+    }
 )
 
 __all__ = ["PROPERTIES"]

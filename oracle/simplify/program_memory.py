@@ -22,7 +22,7 @@ def fewer_inputs(case: ProgramCase) -> Iterator[ProgramCase]:
     idle = [i for i in range(len(case.inputs)) if i not in used]
     for gone in [idle, *([i] for i in idle)]:
         if gone:
-            yield _without_inputs(case, gone)
+            yield without_inputs(case, gone)
     for position in case.donated:
         yield replace(case, donated=tuple(p for p in case.donated if p != position))
     for i, number in enumerate(case.inputs):
@@ -32,7 +32,9 @@ def fewer_inputs(case: ProgramCase) -> Iterator[ProgramCase]:
                 yield _cleaned(replace(case, inputs=inputs))
 
 
-def _without_inputs(case: ProgramCase, gone: Sequence[int]) -> ProgramCase:
+def without_inputs(case: ProgramCase, gone: Sequence[int]) -> ProgramCase:
+    """The program without these inputs, which nothing uses, and what only they need."""
+
     def number(found: int) -> int:
         return found - sum(i < found for i in gone)
 

@@ -14,8 +14,10 @@ from oracle.observation import Declined, Observation, Raised, Returned, Unavaila
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
 from reference.model import ConnectorCase, OpCase, ProgramCase, StateCase, TransferCase
+from reference.model.capture import CaptureCase
 
 from . import SubjectOptions
+from .capture import subject as captures
 from .connector import ir_providers as connector_providers
 from .connector import observe_ir as observe_connector
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
@@ -104,6 +106,7 @@ class IrSubject:
             *found,
             *self._programs.providers(self._passes),
             *transfer_providers(),
+            *captures.providers(),
             *state_providers(),
             *connector_providers(),
         )
@@ -118,6 +121,8 @@ class IrSubject:
         """Drive one case. Whatever it raises is reported, never raised."""
         if isinstance(case, ConnectorCase):
             return observe_connector(case, route)
+        if isinstance(case, CaptureCase):
+            return captures.observe(case, route)
         if isinstance(case, TransferCase):
             return observe_transfer(case, route)
         if isinstance(case, StateCase):

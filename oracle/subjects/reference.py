@@ -24,9 +24,11 @@ from reference.dtypes import encode
 from reference.expectation import Expected, ExpectedOutput, expect
 from reference.legal import DECLARATIONS
 from reference.model import ConnectorCase, OpCase, ProgramCase, StateCase, TransferCase
+from reference.model.capture import CaptureCase
 from reference.model.storage import contiguous_strides
 
 from . import SubjectOptions
+from .capture import reference as captures
 from .connector import OP as CONNECTOR
 from .connector import reference as connectors
 from .programs import reference as programs
@@ -58,6 +60,7 @@ class ReferenceSubject:
         return (
             *ops,
             *programs.PROVIDERS,
+            *captures.PROVIDERS,
             Provider(op=TRANSFER, name="1", routes=(ROUTE,)),
             Provider(op=STATE, name="1", routes=(ROUTE,)),
             Provider(op=CONNECTOR, name="1", routes=(ROUTE,)),
@@ -66,6 +69,8 @@ class ReferenceSubject:
     def observe(self, case: Any, provider: str, route: str, probes: Probes) -> Any:
         if isinstance(case, ConnectorCase):
             return connectors.observe(case)
+        if isinstance(case, CaptureCase):
+            return captures.observe(case)
         if isinstance(case, TransferCase):
             return transfers.observe(case)
         if isinstance(case, StateCase):

@@ -10,6 +10,7 @@ from .expected import (
     rows_of,
     used_owners,
 )
+from .legal import is_legal, owner_kinds, ways_to_move
 from .traps import TRAPS
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "Refused",
     "expect_capture",
     "for_rows",
+    "is_legal",
+    "owner_kinds",
     "rows_of",
     "used_owners",
+    "ways_to_move",
 ]

@@ -33,15 +33,14 @@ from ..model.storage import contiguous_strides
 from ..programs import METADATA_ONLY, Asked, ExpectedProgram, ExpectedTensor, expect_program
 from ..programs.machine import STRICT
 from ..programs.stateful import STATEFUL
+from .legal import IN_PLACE, refuses_sealed
 from .traps import TRAPS
-
-STATES = ("state", "kv_cache")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
     """``family``: by which of capture, ledger, inputs, seal; ``reason`` of a capture, ``owners``
-    one of which the ledger must name."""
+    one of which the ledger must name (none where one has no name)."""
 
     family: str
     reason: str = ""
@@ -203,6 +202,7 @@ class _Memory:
             case Move():
                 refused = self._move(event)
             case Seal():
+                refused = Refused(family="seal") if event.on and self.sealed else None
                 self.sealed = event.on
             case Create():
                 refused = Refused(family="seal") if self.sealed else None
@@ -214,7 +214,12 @@ class _Memory:
 
     def _stale(self) -> Refused | None:
         stale = {i for i in self.away if self._matters(i)}
-        return Refused(family="ledger", owners=frozenset(stale)) if stale else None
+        if not stale:
+            return None
+        named = all(self.case.owner(i) != "unnamed" for i in stale)
+        # Of one tensor in several places any place may be named.
+        stale = stale.union(*(self._holders(i) for i in stale if self.away[i] in IN_PLACE))
+        return Refused(family="ledger", owners=frozenset(stale if named else ()))
 
     def _matters(self, position: int) -> bool:
         """Whether the graph can no longer use the memory that it recorded for an owner."""
@@ -226,9 +231,9 @@ class _Memory:
         if position not in self.used:
             # Another place may hold the very tensor that has moved.
             same = self._holders(position) & self.used
-            return how in ("data", "resize", "transpose") and bool(same)
+            return how in IN_PLACE and bool(same)
         # What nobody can name is kept by the graph itself: only that very tensor can move.
-        return self.case.owner(position) != "unnamed" or how in ("data", "resize", "transpose")
+        return self.case.owner(position) != "unnamed" or how in IN_PLACE
 
     def _holders(self, position: int) -> set[int]:
         number = self.case.body.inputs[position]
@@ -236,10 +241,8 @@ class _Memory:
 
     def _move(self, event: Move) -> Refused | None:
         owner = self.case.owner(event.position)
-        by_registry = event.how not in ("data", "resize", "transpose")
-        if event.how == "back":
-            by_registry = self.away.get(event.position) not in ("data", "transpose", None)
-        if owner in STATES and self.sealed and by_registry:
+        now = self.away.get(event.position)
+        if self.sealed and refuses_sealed(owner, event.how, now):
             return Refused(family="seal")
         if event.how == "back":
             self.away.pop(event.position, None)

@@ -41,7 +41,7 @@ TRAPS: Mapping[str, str] = MappingProxyType(
         ),
         **dict.fromkeys(("storage-fill", "numpy-write", "address-write"), "outside-dispatch"),
         "other-thread": "not-replayable",
-        **dict.fromkeys(("cond", "while-loop", "opaque-op"), "opaque-kernel"),
+        **dict.fromkeys(("cond", "while-loop", "fullgraph", "opaque-op"), "opaque-kernel"),
         **dict.fromkeys(("nested-capture", "nested-replay"), "nested"),
         "not-a-tensor": "outputs",
         "sparse": "tensor-kind",

@@ -23,6 +23,7 @@ from reference.model.capture import (
     Seal,
     Write,
 )
+from reference.replays.legal import ways_to_move
 
 from ...chooser import Chooser
 from ..programs.data import draw_storage
@@ -138,7 +139,8 @@ class _Drawing:
 
     def move_and_back(self, position: int) -> None:
         """An owner goes away, a replay shows that it is missed, and it comes back."""
-        ways = [w for w in ways_to_move(self.case, position) if w not in ("resize", "grow")]
+        once = ("resize", "grow", "drop" if self.case.owner(position) == "unnamed" else "")
+        ways = [w for w in ways_to_move(self.case, position) if w not in once]
         if not ways:
             return
         way = self.chooser.choose(ways)
@@ -158,30 +160,6 @@ class _Drawing:
             position, way = self.chooser.choose(found)
             self.events.append(Move(position=position, how=way))
             self.replay()
-
-
-def ways_to_move(case: CaptureCase, position: int) -> tuple[str, ...]:
-    """What may happen to an input's memory that a reference can follow."""
-    body = case.body
-    view = body.input_view(position)
-    if position < case.static:
-        return () if case.sizes else ("data",)
-    owner = case.owner(position)
-    twice = body.inputs.count(body.inputs[position]) > 1
-    others = [body.input_view(k).storage for k in range(len(body.inputs)) if k != position]
-    dtype = body.storages[view.storage].dtype
-    ways = ["replace", "view", "data"]
-    if owner not in ("kv_cache", "parameter"):
-        ways.append("drop")
-    if dtype == "float32" and owner not in ("parameter", "kv_cache", "unnamed"):
-        ways.append("dtype")
-    if not twice and view.storage not in others and view.numel and owner != "kv_cache":
-        ways.append("resize")
-    if len(view.shape) == 2 and min(view.shape) > 1 and not twice:
-        ways.append("transpose")
-    if owner == "state" and len(view.shape) == 1:
-        ways.append("grow")
-    return tuple(ways)
 
 
 def draw_events(case: CaptureCase, chooser: Chooser) -> tuple[CaptureEvent, ...]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from reference.model import ProgramCase, is_self_overlapping
+from reference.replays.legal import owner_kinds
 
 from ...chooser import Chooser
-
-_ANY = ("buffer", "attribute", "item")
-_FLOATS = ("float32", "bfloat16", "float16")
 
 
 def most_static(body: ProgramCase) -> int:
@@ -25,7 +23,10 @@ def draw_owners(body: ProgramCase, static: int, chooser: Chooser) -> tuple[str, 
     found: list[str] = []
     in_states: set[int] = set()
     for i in range(static, len(body.inputs)):
-        kinds = owner_kinds(body, i)
+        kinds = tuple(kind for kind in owner_kinds(body, i) if kind != "kv_cache")
+        if "state" in kinds:
+            # What a registry holds may go in more ways than any other.
+            kinds += ("state",)
         storage = body.input_view(i).storage
         if storage in in_states:
             kinds = tuple(kind for kind in kinds if kind != "state")
@@ -33,20 +34,3 @@ def draw_owners(body: ProgramCase, static: int, chooser: Chooser) -> tuple[str, 
         if found[-1] == "state":
             in_states.add(storage)
     return tuple(found)
-
-
-def owner_kinds(body: ProgramCase, position: int) -> tuple[str, ...]:
-    """The kinds of owner that input number ``position`` may have; likelier ones twice."""
-    if body.inputs.count(body.inputs[position]) > 1:
-        # The very tensor, in two places.
-        return _ANY
-    view = body.input_view(position)
-    kinds = [*_ANY, "given"]
-    if body.storages[view.storage].dtype in _FLOATS:
-        kinds.append("parameter")
-    others = [body.input_view(k).storage for k in range(len(body.inputs)) if k != position]
-    if view.numel:
-        kinds += ["state", "state"]
-    if view.storage not in others:
-        kinds.append("unnamed")
-    return tuple(kinds)

@@ -48,6 +48,11 @@ def run_compiled(case: ProgramCase, inputs: Sequence[Any], way: str) -> Compiled
     return Compiled(outputs=tuple(results[:count]), seen=seen)
 
 
+def body_module(case: ProgramCase, *, without_us: bool) -> Any:
+    """The program as a module that Dynamo traces; copies of what the IR returned follow."""
+    return _module(case, without_us=without_us)[0]
+
+
 def _module(case: ProgramCase, *, without_us: bool) -> tuple[Any, tuple[int, ...]]:
     """The program as a module that Dynamo traces, returning copies of what the IR returned too.
 

@@ -40,6 +40,7 @@ def same(a: object, b: Tensor) -> bool:
     return isinstance(a, Tensor) and torch.equal(a, b)
 
 
+WHOLE = torch.compile(lambda x: x + 1, backend="eager", fullgraph=True)
 Body = Callable[[Owner, Tensor], object]
 CASES: list[tuple[str, str, Body]] = []
 
@@ -100,6 +101,7 @@ case("storage-fill", "outside-dispatch")(lambda o, x: (o.storage.__setitem__(0, 
 case("nested", "nested")(lambda o, x: (capture(lambda y: y + 1, x), x)[1] + 1)
 case("not-a-tensor", "outputs")(lambda o, x: o)
 case("cond", "opaque-kernel")(lambda o, x: torch.cond(o.flag, torch.sin, torch.cos, (x,)))
+case("fullgraph", "opaque-kernel")(lambda o, x: WHOLE(x))
 case("sparse", "tensor-kind")(lambda o, x: x[None].to_sparse_csr())
 
 

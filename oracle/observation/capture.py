@@ -1,0 +1,71 @@
+"""What a subject reports of one captured function: its ledger, and what every event did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .call import ObservedTensor, Raised
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedBy:
+    """A documented refusal: by capture, ledger, inputs or seal, as ``family`` says.
+
+    ``reason`` is a capture's slug. ``owner`` is the position among the body's inputs of the one
+    that a ledger names; None where it names none of them.
+    """
+
+    family: str
+    reason: str = ""
+    owner: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerLine:
+    """One entry of a graph's ledger. ``position`` is that of the owner it names, None for none.
+
+    ``storage`` is the case's number of the memory it has, -1 for other memory; the rest says
+    where in it, in elements.
+    """
+
+    owner: str
+    position: int | None
+    storage: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSeen:
+    """``outputs`` of a replay that returned, ``eager`` those of the function called straight.
+
+    ``memory`` holds the case's storages after the event, None where nobody holds one any more.
+    ``shared`` says with whom a copied result shares memory. ``kept`` are the copied results as
+    they are after the last event.
+    """
+
+    refused: RefusedBy | None = None
+    raised: Raised | None = None
+    outputs: tuple[ObservedTensor, ...] = ()
+    eager: tuple[ObservedTensor, ...] = ()
+    memory: tuple[np.ndarray | None, ...] = ()
+    shared: tuple[str, ...] = ()
+    kept: tuple[ObservedTensor, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureReturned:
+    """``refused``: the capture was; then there is no ledger and no event.
+
+    ``memory`` holds the storages right after the capture.
+    """
+
+    route: str
+    refused: RefusedBy | None
+    ledger: tuple[LedgerLine, ...]
+    memory: tuple[np.ndarray | None, ...]
+    events: tuple[EventSeen, ...]

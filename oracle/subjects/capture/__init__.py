@@ -1,0 +1,1 @@
+"""Captured functions of ``ir.capture``, driven through events."""

@@ -1,0 +1,160 @@
+"""Captured functions of ``ir.capture``.
+
+host      recorded and replayed by the host backend, on the CPU
+compiled  the same of the function compiled by our backend, without Inductor; it is recorded as it
+          is and must do the same compiled
+cuda      CUDA graphs, on the current device
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from oracle.observation import Declined, Raised
+from oracle.observation.capture import CaptureReturned
+from oracle.subject import Provider
+from reference.model.capture import CaptureCase
+
+from .owned import KV, Owned
+from .schedule import Schedule, ledger_lines, raised, refusal, usual_memory
+
+ROUTES = ("host", "compiled", "cuda")
+
+CaptureObservation = CaptureReturned | Raised | Declined
+
+
+def providers() -> tuple[Provider, ...]:
+    """The two backends; CUDA's is not available where torch sees no device."""
+    import torch
+
+    missing = "" if torch.cuda.is_available() else "torch sees no CUDA device"
+    return (
+        Provider(op="capture", name="host", routes=("host", "compiled")),
+        Provider(op="capture", name="cuda", routes=("cuda",), unavailable=missing),
+    )
+
+
+def observe(case: CaptureCase, route: str) -> CaptureObservation:
+    """Capture and do the events. What that raises is reported, never raised."""
+    device = "cuda" if route == "cuda" else "cpu"
+    if case.trap and device == "cuda":
+        from .traps import OF_THE_HOST
+
+        if case.trap in OF_THE_HOST:
+            return Declined("of-the-host")
+    if route == "compiled" and (case.trap or any(s.target == KV for s in case.body.steps)):
+        return Declined("not-compiled")
+    owned: list[Owned] = []
+    graphs: list[Any] = []
+    try:
+        with usual_memory(device):
+            return _driven(case, route, device, owned, graphs)
+    except Exception as error:  # what a subject raises is an observation, whatever it is
+        return raised(error)
+    finally:
+        for graph in graphs:
+            graph.release()
+        for one in owned:
+            one.close()
+
+
+def _driven(
+    case: CaptureCase, route: str, device: str, owned: list[Owned], graphs: list[Any]
+) -> CaptureReturned | Declined:
+    straight = _compiled(case, device) if route == "compiled" else None
+    if route == "compiled" and straight is None:
+        return Declined("as-stock")
+    for side in ("graph", "eager"):
+        owned.append(Owned(case, side, device))
+    own, eager = owned
+    own.straight = straight
+    if case.trap:
+        from .traps import traps
+
+        act = traps(own.module, device)[case.trap]
+        own.trap = lambda module: _quietly(act, module.x)
+    try:
+        graph = _captured(case, own, "cuda" if device == "cuda" else "host")
+    except Exception as error:  # a refusal is what may be expected
+        refused = refusal(error, own.owner_names())
+        if refused is None:
+            raise
+        return CaptureReturned(
+            route=route, refused=refused, ledger=(), memory=own.memory(), events=()
+        )
+    graphs.append(graph)
+    first = graph.graphs[max(case.sizes)] if case.sizes else graph
+    ledger, memory = ledger_lines(first, own), own.memory()
+    return CaptureReturned(
+        route=route,
+        refused=None,
+        ledger=ledger,
+        memory=memory,
+        events=Schedule(graph, own, eager).run(),
+    )
+
+
+def _quietly(act: Callable[[Any], Any], x: Any) -> Any:
+    """torch itself warns of some of these."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return act(x)
+
+
+def _captured(case: CaptureCase, own: Owned, backend: Any) -> Any:
+    from ir.capture import capture, capture_buckets
+
+    owners = {"registry": own.registry} if own.registry else {}
+    if case.sizes:
+        return capture_buckets(
+            own.module,
+            *own.static,
+            sizes=case.sizes,
+            padding=case.padding,
+            batched=(*case.batched, *(False,) * case.noise),
+            generators=own.generators,
+            owners=owners,
+            backend=backend,
+        )
+    return capture(
+        own.module, *own.static, generators=own.generators, owners=owners, backend=backend
+    )
+
+
+def _compiled(case: CaptureCase, device: str) -> Any:
+    """The body compiled by our backend, its lowered graph run node by node; warm.
+
+    None where torch.compile without us cannot compile it either.
+    """
+    import ir.compilation
+
+    options = {"cache": ir.compilation.ReplacementCache(), "run": "fx"}
+    try:
+        return _warm(case, device, backend=ir.compilation.backend, options=options)
+    except Exception:  # whether it is ours shows without us
+        try:
+            _warm(case, device, backend="aot_eager", without_us=True)
+        except Exception:  # any error at all: torch's own
+            return None
+        raise
+
+
+def _warm(case: CaptureCase, device: str, *, without_us: bool = False, **how: Any) -> Any:
+    import torch
+
+    from oracle.subjects.programs.compiling import body_module
+
+    torch._dynamo.reset()
+    # Not whole: nothing is compiled while it is recorded, and the two are compared.
+    module = body_module(case.body, without_us=without_us)
+    compiled = torch.compile(module.forward, dynamic=False, **how)
+    # On memory of the same look: tracing is no part of the function.
+    twin = Owned(case, "warm", device)
+    try:
+        with torch.no_grad():
+            compiled(*twin.tensors)
+    finally:
+        twin.close()
+    return compiled
