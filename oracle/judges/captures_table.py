@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from .captures import (
-    capture_completion,
+from .captures import capture_completion, capture_ledger, capture_refusal
+from .captures_results import (
     capture_eager,
     capture_held,
     capture_layout,
-    capture_ledger,
     capture_memory,
     capture_padding,
-    capture_refusal,
     capture_values,
 )
 from .judge import Judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from oracle.judges.captures import CaptureEvidence, is_telling
+from oracle.judges.captures_evidence import CaptureEvidence, is_telling
 from oracle.observation import Died, Raised
 from oracle.observation.capture import CaptureReturned
 from oracle.scripts.capture import SCRIPTED, render
