@@ -434,15 +434,15 @@ def test_a_script_exits_1_while_the_fault_is_there_and_0_without(
     assert capsys.readouterr().out == "no fault\n"
 
 
-def test_no_script_stands_for_a_fault_of_processes():
+def test_no_script_in_one_process_stands_for_a_fault_of_several():
     case = replace(transfer_case(SeededChooser(0, "mutants", 0)), fault="kill")
-    with pytest.raises(ScriptError, match="fault 'kill'; accepted: a case without one"):
+    with pytest.raises(ScriptError, match="fault 'kill' on route 'memory'; accepted: nixl,"):
         script_of(case, "transfer-engines", "not-freed", Place(name="x", observed="", expected=""))
 
 
 def test_no_script_holds_more_memory_than_it_should(monkeypatch: pytest.MonkeyPatch):
     case = transfer_case(SeededChooser(0, "mutants", 0))
-    monkeypatch.setattr("oracle.scripts.transfer.LARGEST", 10)
+    monkeypatch.setattr("oracle.scripts.transfer_text.LARGEST", 10)
     with pytest.raises(ScriptError, match="bytes of memory; accepted: up to 10"):
         script_of(case, "transfer-bytes", "missing", Place(name="x", observed="", expected=""))
 
