@@ -264,7 +264,7 @@ class Caches:
             if r.prompt[:whole] in self.blocked:
                 failed[r.name] = "save"
                 continue
-            kept = tuple(self.slots[self.slot(r.blocks, i)] for i in range(whole))
+            kept = tuple(self.slots.get(self.slot(r.blocks, i)) for i in range(whole))
             self.store[r.prompt[:whole]] = kept
             self.spoilt.discard(r.prompt[:whole])
             if dies == syncs:

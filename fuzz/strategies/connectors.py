@@ -195,7 +195,7 @@ class _Scheduler:
         stop = each.done + count
         save = 0
         if self.stores and stop >= len(each.prompt) and not each.saved:
-            save = len(each.prompt) if not load or self.chooser.chance(0.3) else 0
+            save = len(each.prompt) if not load or self.chooser.chance(0.5) else 0
             each.saved = True
         elif self.stores and stop < len(each.prompt) and self.chooser.chance(0.2):
             save = stop

@@ -67,7 +67,8 @@ def _words(case: ConnectorCase) -> Iterator[int]:
             case Serve():
                 for r in event.requests:
                     yield from (*r.prompt, *r.generated)
-                    yield sum(map(ord, r.name))
+                names = (*event.finished, *(r.name for r in event.requests))
+                yield from (sum(map(ord, name)) for name in names)
             case Damage():
                 yield from event.tokens
             case ByHand():
@@ -156,7 +157,7 @@ def _plainer_worker(case: ConnectorCase) -> Iterator[ConnectorCase]:
         yield replace(case, dtype=dtype)
     rows = [sum(r.stop - r.start for r in e.requests) for _, e in _serves(case)]
     rows += [e.rows for e in case.events if isinstance(e, Dummy)]
-    for buckets in ((max(rows, default=1),), case.buckets[-1:], (1, 2)):
+    for buckets in ((max(1, *rows),) if rows else (1,), case.buckets[-1:], (1, 2)):
         yield replace(case, buckets=buckets)
     for capacity in (64, case.capacity + 1):
         yield replace(case, capacity=capacity)
@@ -175,7 +176,8 @@ def _shorter(case: ConnectorCase) -> Iterator[ConnectorCase]:
             for changed in _fewer_tokens(case, r):
                 requests = (*event.requests[:k], changed, *event.requests[k + 1 :])
                 yield _with(case, i, replace(event, requests=requests))
-        yield _with(case, i, replace(event, finished=()))
+        for n in range(len(event.finished)):
+            yield _with(case, i, replace(event, finished=event.finished[:n]))
         for dies in range(-1, event.dies):
             yield _with(case, i, replace(event, dies=dies))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -187,17 +188,20 @@ class _Driven:
         layers = self.model.layers
         accepted: list[bool] = []
         ended = True
-        try:
-            with worker_step(self.connector, prepare(self.connector, output), layers) as step:
-                for call, layer in event.calls:
-                    try:
-                        self._call(step, call, layers[layer])
-                    except LifecycleError:
-                        accepted.append(False)
-                    else:
-                        accepted.append(True)
-        except LifecycleError:
-            ended = False
+        with contextlib.ExitStack() as stack:
+            entered = worker_step(self.connector, prepare(self.connector, output), layers)
+            step = stack.enter_context(entered)
+            for call, layer in event.calls:
+                try:
+                    self._call(step, call, layers[layer])
+                except LifecycleError:
+                    accepted.append(False)
+                else:
+                    accepted.append(True)
+            try:
+                stack.close()
+            except LifecycleError:
+                ended = False
         seen = self._seen("by hand")
         self.steps.append(replace(seen, admitted=tuple(accepted), ended=ended))
 
