@@ -56,7 +56,6 @@ CONNECTOR_JUDGES = (
         claim="after each step every slot holds its KV, byte for byte, and no other was written",
         codes=("CG", "PAD", "KVID"),
         kinds={
-            "shape": "the caches have another size than they must have",
             "wrong-kv": "a slot that the step wrote holds other KV than its token's",
             "written-outside": "a slot that belongs to no request of the step was written",
             "dummy-wrote": "a dummy run changed KV",
