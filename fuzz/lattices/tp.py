@@ -271,6 +271,22 @@ def proof_case(index: int) -> TransferCase:
     return single(attention_case(admitted()[at], layouts, ratio))
 
 
+def split_count() -> int:
+    """Topologies, and pairs of rank counts with each number of shards."""
+    return len(admitted()) + len(pairs()) * len(SHARES)
+
+
+def split_case(index: int) -> TransferCase:
+    """The topology or pair at `index`, spread: all kinds of groups that it can have."""
+    total = split_count()
+    step = next(n for n in range(total * 618 // 1000, total) if gcd(n, total) == 1)
+    at = index * step % total - len(admitted())
+    if at < 0:
+        return attention_case(admitted()[at], LAYOUTS[0], 1)
+    at, shares = divmod(at, len(SHARES))
+    return state_case(pairs()[at], SHARES[shares], 1)
+
+
 def single(case: TransferCase) -> TransferCase:
     """A case of the lattice with its first group alone."""
     requests = tuple(

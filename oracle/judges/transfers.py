@@ -11,9 +11,11 @@ import numpy as np
 
 from oracle.observation import Died, Raised
 from oracle.observation.engines import EnginesReturned
-from oracle.observation.proof import Proof
+from oracle.observation.proof import Copies, Proof
+from oracle.observation.split import Split
 from oracle.observation.transfer import Rank, TransferReturned
-from oracle.proofs.prover import Proved, prove
+from oracle.proofs.outcome import Proved
+from oracle.proofs.prover import prove
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.model import TransferCase
 from reference.transfer import SENTINEL, ExpectedTensor, ExpectedTransfer, decode
@@ -27,19 +29,23 @@ ERRORS = {
 }
 
 
+Provable = Proof | Copies | Split
+"""What is proved instead of run."""
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransferEvidence:
     """Everything one check of a transfer knows."""
 
     case: TransferCase
     expectation: ExpectedTransfer
-    observation: TransferReturned | EnginesReturned | Proof | Raised | Died
+    observation: TransferReturned | EnginesReturned | Provable | Raised | Died
 
     @cached_property
     def proved(self) -> Proved | None:
         """What came of proving the formulas that were observed; None where there are none."""
         seen = self.observation
-        return prove(self.case, seen) if isinstance(seen, Proof) else None
+        return prove(self.case, seen) if isinstance(seen, Provable) else None
 
     @property
     def returned(self) -> TransferReturned | None:
@@ -54,7 +60,7 @@ def transfer_refusal(evidence: TransferEvidence) -> Verdict:
     """What must be refused is, by the right error with the right names, and nothing else is."""
     name = "transfer-refusal"
     seen, refused = evidence.observation, evidence.expectation.refused
-    if isinstance(seen, Proof):
+    if isinstance(seen, Provable):
         return not_applicable(name, "only-proved")
     if isinstance(seen, EnginesReturned):
         return not_applicable(name, "between-processes")
@@ -310,7 +316,7 @@ def transfer_proof(evidence: TransferEvidence) -> Verdict:
     place = Place(
         name=evidence.case.model.groups[refuted.group].kind,
         index=refuted.rank,
-        observed=f"wrong at {sizes}",
+        observed=f"wrong at {sizes}" if sizes else "wrong",
         expected="right at all sizes",
     )
     return disagrees(name, refuted.kind, place)

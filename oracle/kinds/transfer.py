@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fuzz.lattices.tp import points_in, refused_in
-from oracle.judges.transfers import TransferEvidence, is_telling
+from oracle.judges.transfers import Provable, TransferEvidence, is_telling
 from oracle.observation import Died, Raised
 from oracle.observation.engines import EnginesReturned
 from oracle.observation.proof import Proof
+from oracle.observation.split import Split
 from oracle.observation.transfer import TransferReturned
 from oracle.scripts.transfer import render
 from oracle.simplify.transfers import PASSES
@@ -21,7 +22,7 @@ from .kind import CaseKind, Terms
 def _evidence(
     case: TransferCase,
     expectation: ExpectedTransfer,
-    observation: TransferReturned | EnginesReturned | Proof | Raised | Died,
+    observation: TransferReturned | EnginesReturned | Provable | Raised | Died,
     _terms: Terms,
 ) -> TransferEvidence:
     return TransferEvidence(case=case, expectation=expectation, observation=observation)
@@ -32,9 +33,11 @@ def _measures(evidence: TransferEvidence) -> Mapping[str, int]:
     seen, case = evidence.observation, evidence.case
     if evidence.proved is not None:
         done = evidence.proved.refuted is None and not evidence.proved.unknown
+        what = "plans" if isinstance(seen, Proof) else "copies"
+        what = "splits" if isinstance(seen, Split) else what
         return {
-            "plans to prove": 1,
-            "plans proved": int(done),
+            f"{what} to prove": 1,
+            f"{what} proved": int(done),
             "claims": evidence.proved.claims,
             "ways": evidence.proved.paths,
             "ways never taken": evidence.proved.dead,

@@ -14,9 +14,9 @@ from itertools import pairwise
 from math import lcm
 
 from oracle.observation.proof import ChannelFormulas, GroupFormulas, PathFormulas
-from oracle.proofs.definition import Side, Slot, bases
-from oracle.proofs.polynomial import Poly
-from reference.model import TransferCase
+from oracle.proofs.definition import Cache, Side, Slot, bases
+from oracle.proofs.polynomial import ONE, Poly
+from reference.model import Engine, TransferCase
 
 Rank = tuple[int, int]
 LIMIT = 1 << 64
@@ -51,6 +51,7 @@ class _Piece:
     source: Poly
     target: Poly
     length: Poly
+    times: Poly
 
 
 def problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
@@ -59,21 +60,29 @@ def problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
     tokens = min(case.producer.kernel_tokens, case.consumer.kernel_tokens)
     for rank, channels in path.channels.items():
         for g, group in enumerate(case.model.groups):
-            per = (1, 1)
-            if not group.is_state:
-                engines = (case.producer, case.consumer)
-                per = engines[0].block_tokens // tokens, engines[1].block_tokens // tokens
-            for at in range(lcm(*per)):
-                unit = (at % per[0], at % per[1])
-                claims = _Unit(sides, path, rank, channels, g, tokens, per, unit).claims()
+            engines = (case.producer, case.consumer)
+            per = (1, 1) if group.is_state else units_per_page(engines, tokens)
+            for unit in pairs_of_units(per):
+                claims = Unit(sides, path, rank, channels, g, tokens, per, unit).claims()
                 yield Problem(rank, g, tuple(dict.fromkeys(claims)))
 
 
+def units_per_page(engines: tuple[Engine, Engine], tokens: int) -> tuple[int, int]:
+    """Units of so many tokens in a page of either engine."""
+    return engines[0].block_tokens // tokens, engines[1].block_tokens // tokens
+
+
+def pairs_of_units(per: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Which unit of a producer's page can meet which one of a consumer's."""
+    for at in range(lcm(*per)):
+        yield at % per[0], at % per[1]
+
+
 @dataclass(frozen=True, slots=True)
-class _Unit:
+class Unit:
     """One unit of a page: `per` units are in a page, `unit` is which, on producer and consumer."""
 
-    sides: tuple[Side, Side]
+    sides: tuple[Cache, Cache]
     path: PathFormulas
     rank: Rank
     channels: tuple[ChannelFormulas, ...]
@@ -98,7 +107,7 @@ class _Unit:
                     yield from self._row_claims(formulas, each)
                 for (target, length), (source, read) in zip(targets, sources, strict=True):
                     yield Claim("does-not-pair", length - read, False)
-                    pieces.append(_Piece(channel.source, source, target, length))
+                    pieces.append(_Piece(channel.source, source, target, length, consumer.times))
         yield from self._cover(pieces)
 
     def _strides(self) -> Iterator[Claim]:
@@ -129,9 +138,14 @@ class _Unit:
 
     def _row_claims(self, formulas: GroupFormulas, side: int) -> Iterator[Claim]:
         """The unit is a block of its row, rows end below 2^64, ids begin where rows do."""
-        yield Claim("wrong-id", _bound(formulas.first - formulas.before, self.path), at_least=False)
+        for found, wanted in (
+            (formulas.first, formulas.before),
+            (formulas.per_piece, formulas.count * formulas.inner),
+            *((row[3], formulas.count) for row in formulas.rows),
+        ):
+            yield Claim("wrong-id", _bound(found - wanted, self.path), at_least=False)
         step = self._step(formulas, side)
-        for row in formulas.rows:
+        for row in formulas.rows[self.unit[side] % formulas.inner :: formulas.inner]:
             address, length, stride, count = (_bound(value, self.path) for value in row)
             yield Claim("beyond-its-row", count - 1 - step, at_least=True)
             yield Claim("wraps", LIMIT - address - stride * (count - 1) - length, at_least=True)
@@ -142,11 +156,14 @@ class _Unit:
         ours = bases(consumer, self.rank)
         strides = consumer.strides(self.rank[0])
         page = Poly.symbol("page.D")
-        total = sum((s.length for s in slots), Poly({})) - sum((p.length for p in pieces), Poly({}))
+        total = sum((s.length * s.times for s in slots), Poly({}))
+        total = total - sum((p.length * p.times for p in pieces), Poly({}))
         yield Claim("covered-twice-or-outside", total, at_least=False)
-        sample = _sample(pieces, slots)
+        sample = _sample(pieces, slots, self.path.conditions)
         ordered = sorted(pieces, key=lambda piece: piece.target.at(sample))
-        for one, two in pairwise(ordered):
+        # Where a piece stands for many, that all slots are met and nothing is left must do.
+        alone = all(piece.times == ONE for piece in pieces)
+        for one, two in pairwise(ordered) if alone else ():
             yield Claim("covered-twice", two.target - one.target - one.length, at_least=True)
         held: dict[Rank, dict[tuple[int, str, int, int], Slot]] = {}
         at = 0
@@ -156,11 +173,12 @@ class _Unit:
                 "page-overflows", strides[slot.tensor] - slot.offset - slot.length, at_least=True
             )
             first = target.at(sample)
-            while at < len(ordered) and _end(ordered[at], sample) <= first:
+            while at < len(ordered) - 1 and _end(ordered[at], sample) <= first:
                 at += 1
-            if at == len(ordered) or ordered[at].target.at(sample) > first:
+            if not ordered:
                 yield Claim("uncovered", Poly({(): 1}), at_least=False)
                 return
+            # Where none has it, claims of the next fail, at sizes that can be run.
             piece = ordered[at]
             yield Claim("uncovered", target - piece.target, at_least=True)
             rest = piece.target + piece.length - target - slot.length
@@ -199,19 +217,16 @@ def _bound(value: Poly, path: PathFormulas) -> Poly:
     return Poly({m: c for m, c in value.terms.items() if not path.zero.intersection(m)})
 
 
-def _sample(pieces: list[_Piece], slots: list[Slot]) -> Mapping[str, int]:
-    """Some sizes at which to sort: units of odd lengths, everything else apart."""
-    names = {
-        s
-        for piece in pieces
-        for value in (piece.target, piece.length)
-        for m in value.terms
-        for s in m
-    }
-    names |= {
-        s for slot in slots for value in (slot.offset, slot.length) for m in value.terms for s in m
-    }
-    return _Sizes({name: 3 + 2 * i for i, name in enumerate(sorted(names))})
+def _sample(
+    pieces: list[_Piece], slots: list[Slot], conditions: tuple[Poly, ...]
+) -> Mapping[str, int]:
+    """Some sizes at which to sort: units of odd lengths, everything else apart, if that may be."""
+    values = [value for piece in pieces for value in (piece.target, piece.length)]
+    values += [value for slot in slots for value in (slot.offset, slot.length)]
+    names = sorted({s for value in (*values, *conditions) for m in value.terms for s in m})
+    samples = [_Sizes({name: 3 + step * i for i, name in enumerate(names)}) for step in (2, 0, -2)]
+    meeting = (s for s in samples if all(value.at(s) >= 0 for value in conditions))
+    return next(meeting, samples[0])
 
 
 class _Sizes(dict[str, int]):

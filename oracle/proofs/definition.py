@@ -6,11 +6,11 @@ does it, and addresses follow from what comes before a byte in a page.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Protocol
 
-from oracle.proofs.polynomial import Poly
+from oracle.proofs.polynomial import ONE, Poly
 from reference.model import CachedGroup, Engine, TransferCase
 
 Rank = tuple[int, int]
@@ -28,7 +28,8 @@ def units_of(units: int, tp: int) -> tuple[tuple[int, ...], ...]:
 class Slot:
     """One unit of one part for one token of a transfer's unit: `bytes` from the page's start.
 
-    `unit` is its number in the unsharded cache, `tensor` the one it lies on.
+    `unit` is its number in the unsharded cache, `tensor` the one it lies on. A slot stands for
+    `times` where its offset has the index of any of them as a symbol.
     """
 
     layer: int
@@ -38,6 +39,21 @@ class Slot:
     tensor: int
     offset: Poly
     length: Poly
+    times: Poly = ONE
+
+
+class Cache(Protocol):
+    """One side of a transfer, as claims need it."""
+
+    name: str
+
+    def strides(self, stage: int) -> tuple[Poly, ...]:
+        """Bytes from page to page of each tensor."""
+        ...
+
+    def slots(self, rank: Rank, g: int, *, unit_tokens: int, at: int) -> list[Slot]:
+        """The slots of the `at`-th unit of a page, of all layers of a group on a rank."""
+        ...
 
 
 class Side:
@@ -128,7 +144,7 @@ class Side:
         return found
 
 
-def bases(side: Side, rank: Rank) -> tuple[Poly, ...]:
+def bases(side: Cache, rank: Rank) -> tuple[Poly, ...]:
     """The addresses of a rank's tensors, in the symbols of `oracle.observation.proof.Proof`."""
     at, found = Poly.symbol(f"b.{side.name}.{rank[0]}.{rank[1]}"), []
     for tensor, stride in enumerate(side.strides(rank[0])):
@@ -137,6 +153,3 @@ def bases(side: Side, rank: Rank) -> tuple[Poly, ...]:
         found.append(at)
         at = at + stride * Poly.symbol(f"n.{side.name}")
     return tuple(found)
-
-
-Sizes = Mapping[str, int]

@@ -6,79 +6,10 @@ the answer becomes a condition of that path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Iterator, Mapping
 
-T = TypeVar("T")
-
-MOST_PATHS = 64
-Monomial = tuple[str, ...]
-"""The symbols of a product, sorted; () is the constant."""
-
-
-class UndecidableError(ArithmeticError):
-    """An operation that polynomials have no answer to."""
-
-
-@dataclass(slots=True)
-class Path:
-    """One way through the code. All symbols are at least 0; `least` gives larger bounds.
-
-    `assumed` are polynomials known to be at least 0, each under a symbol that it alone has.
-    `decisions` are the answers to give at forks, and those given; `zero` are symbols that a
-    decision made 0, `conditions` polynomials that it made at least 0.
-    """
-
-    least: Mapping[str, int]
-    assumed: dict[str, Poly] = field(default_factory=dict)
-    decisions: list[bool] = field(default_factory=list)
-    taken: int = 0
-    zero: set[str] = field(default_factory=set)
-    conditions: list[Poly] = field(default_factory=list)
-    known: dict[object, bool] = field(default_factory=dict)
-
-    def fork(self, key: object) -> bool:
-        """The answer to a question that nothing decides, the same whenever it is asked."""
-        if key not in self.known:
-            if self.taken == len(self.decisions):
-                self.decisions.append(True)
-            self.known[key] = self.decisions[self.taken]
-            self.taken += 1
-        return self.known[key]
-
-
-_current: list[Path] = []
-
-
-@contextmanager
-def following(path: Path) -> Iterator[Path]:
-    """Comparisons of polynomials follow `path` inside."""
-    _current.append(path)
-    try:
-        yield path
-    finally:
-        _current.pop()
-
-
-def paths_through(make: Callable[[], Path], run: Callable[[Path], T]) -> Iterator[tuple[Path, T]]:
-    """`run` on every path through it. `make` gives a fresh path with its symbols' bounds."""
-    waiting: list[list[bool]] = [[]]
-    for _ in range(MOST_PATHS):
-        if not waiting:
-            return
-        path = make()
-        path.decisions = waiting.pop()
-        given = len(path.decisions)
-        with following(path):
-            result = run(path)
-        for at in range(given, len(path.decisions)):
-            # Each answer that was made up here has its opposite, which is another path.
-            waiting.append([*path.decisions[:at], not path.decisions[at]])
-        yield path, result
-    if waiting:
-        raise UndecidableError(f"more than {MOST_PATHS} paths; accepted: fewer")
+from oracle.proofs.division import Monomial, degree, quotient
+from oracle.proofs.paths import Path, UndecidableError, current
 
 
 class Poly:
@@ -87,7 +18,7 @@ class Poly:
     __slots__ = ("_hash", "terms")
 
     def __init__(self, terms: Mapping[Monomial, int]) -> None:
-        self.terms = {m: c for m, c in terms.items() if c}
+        self.terms = {m: c for m, c in terms.items() if c} if 0 in terms.values() else dict(terms)
         self._hash: int | None = None
 
     @classmethod
@@ -100,7 +31,7 @@ class Poly:
 
     def __add__(self, other: Poly | int) -> Poly:
         terms = dict(self.terms)
-        for monomial, c in Poly.of(other).terms.items():
+        for monomial, c in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) + c
         return Poly(terms)
 
@@ -110,7 +41,10 @@ class Poly:
         return Poly({m: -c for m, c in self.terms.items()})
 
     def __sub__(self, other: Poly | int) -> Poly:
-        return self + -Poly.of(other)
+        terms = dict(self.terms)
+        for monomial, c in _terms(other).items():
+            terms[monomial] = terms.get(monomial, 0) - c
+        return Poly(terms)
 
     def __rsub__(self, other: Poly | int) -> Poly:
         return Poly.of(other) - self
@@ -128,14 +62,18 @@ class Poly:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Poly | int) -> Poly:
-        divisor, here = _constant(other), self.bound()
-        if divisor == 0 or any(c % divisor for c in here.terms.values()):
-            raise UndecidableError(f"{here} // {divisor}; accepted: a divisor of all coefficients")
-        return Poly({m: c // divisor for m, c in here.terms.items()})
+        known = _known_division(self, other)
+        if known is not None:
+            return known[0]
+        found = quotient(self.bound().terms, Poly.of(other).bound().terms)
+        if found is None:
+            raise UndecidableError(f"{self.bound()} // {other}; accepted: a divisor")
+        return Poly(found)
 
     def __mod__(self, other: Poly | int) -> Poly:
+        known = _known_division(self, other)
         # Where the division is refused, so is its rest.
-        return self - (self // other) * other
+        return self - (self // other) * other if known is None else known[1]
 
     def __hash__(self) -> int:
         if self._hash is None:
@@ -148,7 +86,7 @@ class Poly:
         if not isinstance(other, Poly | int):
             return NotImplemented
         difference = self - other
-        if not difference.terms or not _current:
+        if not difference.terms or current() is None:
             # Outside of a path two polynomials are equal where they are the same.
             return not difference.terms
         return _is_zero(difference)
@@ -180,7 +118,8 @@ class Poly:
 
     def bound(self) -> Poly:
         """Without the symbols that the current path knows to be 0."""
-        zero = _current[-1].zero if _current else ()
+        path = current()
+        zero = path.zero if path is not None else ()
         if not zero:
             return self
         return Poly({m: c for m, c in self.terms.items() if not any(s in zero for s in m)})
@@ -196,27 +135,50 @@ class Poly:
 
     def shifted(self, least: Mapping[str, int]) -> Poly:
         """In symbols that begin at 0: each `s` is replaced by ``s + least[s]``."""
-        if not any(least.get(s) for m in self.terms for s in m):
-            return self
-        found = Poly({})
+        found: dict[Monomial, int] = {}
         for monomial, c in self.terms.items():
-            product = Poly({(): c})
+            products = {(): c}
             for symbol in monomial:
-                product = product * Poly({(symbol,): 1, (): least.get(symbol, 0)})
-            found = found + product
-        return found
+                more = least.get(symbol, 0)
+                grown: dict[Monomial, int] = {}
+                for m, d in products.items():
+                    grown[(*m, symbol)] = grown.get((*m, symbol), 0) + d
+                    if more:
+                        grown[m] = grown.get(m, 0) + d * more
+                products = grown
+            for m, d in products.items():
+                found[m] = found.get(m, 0) + d
+        return Poly(found)
 
 
-def _constant(value: Poly | int) -> int:
-    number = value if isinstance(value, int) else value.bound().number()
-    if number is None:
-        raise UndecidableError(f"division by {value}; accepted: a number")
-    return number
+def _terms(value: Poly | int) -> Mapping[Monomial, int]:
+    return value.terms if isinstance(value, Poly) else {(): int(value)}
+
+
+ONE = Poly({(): 1})
+
+
+def _known_division(value: Poly, by: Poly | int) -> tuple[Poly, Poly] | None:
+    """Quotient and rest, where a path knows them."""
+    path = current()
+    if path is None or isinstance(by, int):
+        return None
+    names = [next(iter(p.terms)) for p in (value, by) if list(p.terms.values()) == [1]]
+    if len(names) < 2 or any(len(name) != 1 for name in names):
+        return None
+    return path.divisions.get((names[0][0], names[1][0]))
+
+
+def _followed() -> Path:
+    path = current()
+    if path is None:
+        raise UndecidableError("a comparison of symbols; accepted: inside of `following`")
+    return path
 
 
 def _bounds(value: Poly) -> tuple[bool, bool, bool, bool]:
     """Whether a polynomial is known to be at least 0, above it, at most 0, below it."""
-    path = _current[-1]
+    path = _followed()
     here = value.bound()
     at_least, above = _least_of(here, path)
     at_most, below = _least_of(-here, path)
@@ -227,13 +189,20 @@ def _least_of(value: Poly, path: Path) -> tuple[bool, bool]:
     """Whether a polynomial is at least 0, and whether above it, as far as signs tell."""
     if all(c > 0 for c in value.terms.values()):
         # Least where all symbols are.
-        return True, sum(c * _product(m, path) for m, c in value.terms.items()) > 0
-    for rest in (*_remainders(value, path), value):
+        return True, _at_bounds(value, path) > 0
+    rests = (*_remainders(value, path), value)
+    for rest in rests:
+        if all(c > 0 for c in rest.terms.values()):
+            return True, _at_bounds(rest, path) > 0
+    for rest in rests:
         # Shifting costs: symbols only grow from their bounds, so plain signs often suffice.
-        here = rest if all(c > 0 for c in rest.terms.values()) else rest.shifted(path.least)
-        if all(c > 0 for c in here.terms.values()):
-            return True, sum(c * _product(m, path) for m, c in rest.terms.items()) > 0
+        if all(c > 0 for c in rest.shifted(path.least).terms.values()):
+            return True, _at_bounds(rest, path) > 0
     return False, False
+
+
+def _at_bounds(value: Poly, path: Path) -> int:
+    return sum(c * _product(m, path) for m, c in value.terms.items())
 
 
 def _product(monomial: Monomial, path: Path) -> int:
@@ -264,11 +233,12 @@ def _is_positive(value: Poly | int) -> bool:
     if at_least:
         # All that is left to ask is whether it is 0.
         return not _is_zero(value)
-    path, here = _current[-1], value.bound()
+    path, here = _followed(), value.bound()
     answer = path.fork(("positive", frozenset(here.terms.items())))
     condition = here - 1 if answer else -here
     if not any(condition.terms == known.terms for known in path.conditions):
         path.conditions.append(condition)
+        path.check()
     return answer
 
 
@@ -280,13 +250,31 @@ def _is_zero(value: Poly) -> bool:
     at_least, above, at_most, below = _bounds(here)
     if above or below:
         return False
-    if not (at_least or at_most) or len(here.terms) != 1:
-        raise UndecidableError(f"{here} == 0; accepted: one product of symbols, or one sign")
-    (monomial,) = here.terms
-    free = [s for s in monomial if not _current[-1].least.get(s)]
-    if len(free) != 1:
-        raise UndecidableError(f"{here} == 0; accepted: one symbol that may be 0")
-    answer = _current[-1].fork(("zero", free[0]))
+    zeros = _zeros(here) if at_least or at_most else set()
+    path, positive = _followed(), here if here.terms[max(here.terms, key=degree)] > 0 else -here
+    question = ("zero", frozenset(zeros or positive.terms.items()))
+    asked = question in path.known
+    answer = path.fork(question)
     if answer:
-        _current[-1].zero.add(free[0])
+        path.zero |= zeros
+    if asked:
+        return answer
+    if answer and not zeros:
+        path.conditions += [positive, -positive]
+    elif not answer and len(zeros) > 1:
+        path.conditions.append(sum(map(Poly.symbol, sorted(zeros)), Poly({})) - 1)
+    path.check()
     return answer
+
+
+def _zeros(value: Poly) -> set[str]:
+    """The symbols that must all be 0 for a polynomial to be 0, and whose zeros are enough.
+
+    None where there are no such symbols.
+    """
+    if not (all(c > 0 for c in value.terms.values()) or all(c < 0 for c in value.terms.values())):
+        return set()
+    least = _followed().least
+    free = [{s for s in monomial if not least.get(s)} for monomial in value.terms]
+    found = {s for symbols in free if len(symbols) == 1 for s in symbols}
+    return found if all(symbols & found for symbols in free) else set()

@@ -2,99 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from oracle.observation.proof import PathFormulas, Proof
+from oracle.observation.proof import Copies, Copying, PathFormulas, Proof
+from oracle.observation.split import Split
 from oracle.proofs.claims import Claim, Problem, problems
+from oracle.proofs.copying import copy_problems, is_even
+from oracle.proofs.counterexample import sizes_of, sizes_to_run
+from oracle.proofs.outcome import Proved, Refuted
 from oracle.proofs.polynomial import Poly
-from oracle.proofs.query import Query
+from oracle.proofs.query import Query, split_blocks, without
+from oracle.proofs.splitting import prove_split
 from reference.model import TransferCase
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refuted:
-    """A claim that does not hold: what is wrong, of which rank, group, and at which sizes."""
-
-    kind: str
-    rank: tuple[int, int]
-    group: int
-    sizes: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proved:
-    """What came of a proof. `claims` were given to z3 or hold by their signs; `unknown` says why
-    some are open. At most one refuted claim is told.
-
-    `paths` is how many ways through the planner can be taken, at some sizes that were found; on
-    the `dead` ones the assumptions contradict each other, and nothing was claimed of them.
-    """
-
-    claims: int
-    unknown: str = ""
-    refuted: Refuted | None = None
-    paths: int = 0
-    dead: int = 0
-
-
-def prove(case: TransferCase, proof: Proof) -> Proved:
+def prove(case: TransferCase, seen: Proof | Copies | Split) -> Proved:
     """Every claim on every path, or the first that fails."""
-    seen: set[object] = set()
-    given = (_given(case),)
+    if isinstance(seen, Split):
+        return prove_split(case, seen)
+    if isinstance(seen, Proof):
+        task = _Task(seen, lambda path: problems(case, path), (sizes_of(case),))
+        return _proved([task])
+    return _proved([_copying(case, way) for way in seen.ways])
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Formulas, what must hold of them, and sizes at which a counterexample can be run."""
+
+    proof: Proof
+    problems: Callable[[PathFormulas], Iterator[Problem]]
+    given: tuple[Mapping[str, int], ...]
+    only_given: bool = False
+    """Whether other sizes need not exist, so that what fails there alone is open."""
+
+
+def _copying(case: TransferCase, way: Copying) -> _Task:
+    def problems(path: PathFormulas) -> Iterator[Problem]:
+        if not is_even(way, path):
+            raise _OpenError("one-for-all")
+        yield from copy_problems(case, way, path)
+
+    return _Task(way.proof, problems, tuple(sizes_to_run(case, way)), only_given=True)
+
+
+def _is_given(sizes: Mapping[str, int], given: Iterable[Mapping[str, int]]) -> bool:
+    return any(all(sizes.get(name) == n for name, n in each.items()) for each in given)
+
+
+class _OpenError(Exception):
+    """Why nothing can be claimed, as a slug."""
+
+
+def _proved(tasks: Iterable[_Task]) -> Proved:
     claims, paths, dead, unknown = 0, 0, 0, ""
-    for path in sorted(proof.paths, key=lambda path: path.refused is not None):
-        possible = Query(proof, path, [], given=()).possible()
-        if isinstance(possible, str):
-            unknown = unknown or possible
-        elif not possible:
-            dead += 1
-            continue
-        paths += 1
-        for problem in _problems(case, path):
-            claims += len(problem.claims)
-            key = _key(problem, path)
-            if key in seen:
+    for task in tasks:
+        unknown = unknown or task.proof.unknown
+        seen: set[object] = set()
+        for path in sorted(task.proof.paths, key=lambda path: path.refused is not None):
+            possible = Query(task.proof, path, [], given=()).possible()
+            if isinstance(possible, str):
+                unknown = unknown or possible
+            elif not possible:
+                dead += 1
                 continue
-            seen.add(key)
-            answer = Query(proof, path, _open(problem.claims), given=given).check()
-            if isinstance(answer, str):
-                unknown = unknown or answer
-            elif answer is not None:
-                kind, sizes = answer
-                refuted = Refuted(kind=kind, rank=problem.rank, group=problem.group, sizes=sizes)
-                return Proved(claims=claims, refuted=refuted, paths=paths, dead=dead)
+            paths += 1
+            try:
+                found = tuple(_problems(task, path))
+            except _OpenError as why:
+                unknown = unknown or str(why)
+                continue
+            for problem in found:
+                claims += len(problem.claims)
+                key = _key(problem, task.proof, path)
+                if key in seen:
+                    continue
+                seen.add(key)
+                query = Query(
+                    task.proof, path, _open(problem.claims, task.proof, path), given=task.given
+                )
+                answer = query.check()
+                if isinstance(answer, str):
+                    unknown = unknown or answer
+                elif answer is not None:
+                    kind, sizes = answer
+                    if task.only_given and not _is_given(sizes, task.given):
+                        unknown = unknown or "no-topology"
+                        continue
+                    rank, group = problem.rank, problem.group
+                    refuted = Refuted(kind=kind, rank=rank, group=group, sizes=sizes)
+                    return Proved(claims=claims, refuted=refuted, paths=paths, dead=dead)
     if not claims:
         # Assumptions that nothing satisfies prove everything, and so nothing.
         unknown = unknown or "nothing-claimed"
     return Proved(claims=claims, unknown=unknown, paths=paths, dead=dead)
 
 
-def _problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
+def _problems(task: _Task, path: PathFormulas) -> Iterator[Problem]:
     if path.refused is None:
-        yield from problems(case, path)
+        yield from task.problems(path)
     else:
         # Legal engines have a plan at all sizes.
         yield Problem((0, 0), 0, (Claim("refused-legal", Poly({(): 1}), at_least=False),))
 
 
-def _open(claims: Iterable[Claim]) -> list[Claim]:
+def _open(claims: Iterable[Claim], proof: Proof, path: PathFormulas) -> list[Claim]:
     """Those that do not hold by their signs alone: no symbol is ever below 0."""
-    return [
-        claim
-        for claim in claims
-        if claim.value.terms
-        and not (claim.at_least and all(c > 0 for c in claim.value.terms.values()))
-    ]
+    ends = {
+        symbol: without(assumed, path.zero)
+        for assumed in proof.assumed
+        for monomial in assumed.terms
+        for symbol in monomial
+        if symbol.startswith("b.")
+    }
+    return [claim for claim in claims if not _plain(claim, ends)]
 
 
-def _key(problem: Problem, path: PathFormulas) -> object:
+def _plain(claim: Claim, ends: Mapping[str, Poly]) -> bool:
+    """Whether it is an identity, or a sum of what cannot be below 0: symbols, and what is left of
+    the addresses above the end of a rank's memory."""
+    if not claim.value.terms:
+        return True
+    if not claim.at_least:
+        return False
+    values = [claim.value]
+    values += [claim.value - ends[s] for m in claim.value.terms for s in m if s in ends]
+    return any(all(c > 0 for c in split_blocks(value).terms.values()) for value in values)
+
+
+def _key(problem: Problem, proof: Proof, path: PathFormulas) -> object:
     """What is asked, and under which conditions: ranks for which both are the same are one."""
     conditions = (Claim("", condition, at_least=True) for condition in path.conditions)
     return (
         frozenset(_canonical(claim) for claim in problem.claims),
         frozenset(_canonical(claim) for claim in conditions),
-        path.zero,
+        path.zero.intersection(s for value in proof.assumed for m in value.terms for s in m),
     )
 
 
@@ -107,55 +150,3 @@ def _canonical(claim: Claim) -> Claim:
         names[address] = f"{stage}.#{sum(n.startswith(stage + '.') for n in names.values())}"
     terms = {tuple(names.get(s, s) for s in m): c for m, c in claim.value.terms.items()}
     return replace(claim, value=Poly(terms))
-
-
-def _given(case: TransferCase) -> dict[str, int]:
-    """The case's own sizes: a counterexample at these is the case itself."""
-    units = {
-        f"u.{g}.{part.name}": part.unit_bytes
-        for g, group in enumerate(case.model.groups)
-        for part in group.parts
-    }
-    paddings = {"w.P": case.producer.page_padding, "w.D": case.consumer.page_padding}
-    return units | paddings
-
-
-def counterexample(case: TransferCase, refuted: Refuted) -> TransferCase:
-    """The case at the sizes of a refuted claim, its last block in use: what fails when it is run.
-
-    Blocks are as many as the case's requests name, so that the last of them is one of theirs.
-    """
-    groups = tuple(
-        replace(
-            group,
-            parts=tuple(
-                replace(part, unit_bytes=refuted.sizes.get(f"u.{g}.{part.name}", part.unit_bytes))
-                for part in group.parts
-            ),
-        )
-        for g, group in enumerate(case.model.groups)
-    )
-    used = {
-        side: 1
-        + max(
-            block
-            for request in case.requests
-            for blocks in getattr(request, f"{side}_blocks")
-            for block in blocks
-        )
-        for side in ("producer", "consumer")
-    }
-    return replace(
-        case,
-        model=replace(case.model, groups=groups),
-        producer=replace(
-            case.producer,
-            num_blocks=used["producer"],
-            page_padding=refuted.sizes.get("w.P", 0),
-        ),
-        consumer=replace(
-            case.consumer,
-            num_blocks=used["consumer"],
-            page_padding=refuted.sizes.get("w.D", 0),
-        ),
-    )

@@ -11,7 +11,8 @@ from typing import Any
 
 from oracle.observation.proof import PathFormulas, Proof
 from oracle.proofs.claims import Claim
-from oracle.proofs.polynomial import Monomial, Poly
+from oracle.proofs.division import Monomial
+from oracle.proofs.polynomial import Poly
 
 TIMEOUT_MS = 5_000
 """For one query: those that are proved take some milliseconds."""
@@ -21,7 +22,7 @@ SIDES = ("P", "D")
 
 
 class Query:
-    """The claims about one unit on one path, negated: a symbolic index picks the one that fails.
+    """The claims about one unit on one path, negated: one of them fails.
 
     `given` are sizes at which to look for a counterexample first, in the order in which they are
     tried: one that is found there can be run.
@@ -55,6 +56,7 @@ class Query:
             return None
         for sizes in self._given:
             pinned = self._negated(exact=True)
+            self._small(pinned)
             for name, number in sizes.items():
                 pinned.add(self._symbol(name) == number)
             if pinned.check() == self._z3.sat:
@@ -82,9 +84,7 @@ class Query:
 
     def _at_a_sample(self) -> bool:
         """Whether some sizes that are easily tried are such: no solver is as quick."""
-        wanted = [
-            _without(value, self._zero) for value in (*self._conditions, *self._proof.assumed)
-        ]
+        wanted = [without(value, self._zero) for value in (*self._conditions, *self._proof.assumed)]
         names = sorted({s for value in wanted for m in value.terms for s in m})
         for more in range(4):
             # Everything a little above its bound; then the i-th symbol much above it.
@@ -107,17 +107,18 @@ class Query:
             if not name.startswith(("b.", "g.")):
                 solver.add(self._symbol(name) <= SMALL)
         for side in SIDES:
-            solver.add(self._symbol(f"page.{side}") + self._symbol(f"rest.{side}") <= SMALL)
+            page, rest = self._symbol(f"page.{side}"), self._symbol(f"rest.{side}")
+            solver.add(page >= 0, rest >= 0, page + rest <= SMALL)
 
     def _negated(self, *, exact: bool) -> Any:
         """A solver that is satisfied by sizes at which a claim fails."""
         symbols = {s for claim in self._claims for m in claim.value.terms for s in m}
         solver = self._assuming(exact=exact, symbols=symbols)
-        index = self._z3.Int("index")
-        fails = []
-        for i, claim in enumerate(self._claims):
-            value = self._expression(claim.value)
-            fails.append(self._z3.And(index == i, value < 0 if claim.at_least else value != 0))
+        values = [self._expression(claim.value) for claim in self._claims]
+        fails = [
+            value < 0 if claim.at_least else value != 0
+            for claim, value in zip(self._claims, values, strict=True)
+        ]
         solver.add(self._z3.Or(fails))
         self._bound(solver)
         return solver
@@ -156,7 +157,7 @@ class Query:
     def _expression(self, value: Poly) -> Any:
         """With blocks as the page in question, itself and the rest, so that pages are blocks."""
         terms = []
-        for monomial, c in split_blocks(_without(value, self._zero)).terms.items():
+        for monomial, c in split_blocks(without(value, self._zero)).terms.items():
             if not monomial:
                 terms.append(self._z3.IntVal(c))
                 continue
@@ -172,7 +173,8 @@ class Query:
         return self._z3.Sum(terms)
 
     def _found(self, model: Any) -> tuple[str, dict[str, int]]:
-        index = model.eval(self._z3.Int("index"), model_completion=True).as_long()
+        # Of all that fail there, the first that was claimed.
+        kind = next(claim.kind for claim in self._claims if not self._holds(claim, model))
         names = {s for claim in self._claims for m in claim.value.terms for s in m}
         names |= {"page.P", "page.D", "rest.P", "rest.D"}
         names |= {name for sizes in self._given for name in sizes}
@@ -185,10 +187,15 @@ class Query:
                 sizes[name] = max(sizes[name], least)
         for side in SIDES:
             sizes[f"n.{side}"] = sizes[f"page.{side}"] + 1 + sizes[f"rest.{side}"]
-        return self._claims[index].kind, sizes
+        return kind, sizes
+
+    def _holds(self, claim: Claim, model: Any) -> bool:
+        value = model.eval(self._expression(claim.value), model_completion=True).as_long()
+        return value >= 0 if claim.at_least else value == 0
 
 
-def _without(value: Poly, zero: frozenset[str]) -> Poly:
+def without(value: Poly, zero: frozenset[str]) -> Poly:
+    """Without the products of symbols that are 0."""
     if not zero:
         return value
     return Poly({m: c for m, c in value.terms.items() if not zero.intersection(m)})

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fuzz.chooser import SeededChooser
+from fuzz.lattices.copies import copy_case, copy_count
 from fuzz.lattices.tp import (
     POINTS,
     REFUSED,
@@ -14,6 +15,8 @@ from fuzz.lattices.tp import (
     lattice_case,
     lattice_size,
     proof_case,
+    split_case,
+    split_count,
 )
 from fuzz.strategies.refused_transfers import RULES, refused_case
 from fuzz.strategies.transfers import transfer_case
@@ -23,14 +26,15 @@ from reference.model import FAULTS, TransferCase
 
 RUN = ("planned", "memory")
 ENGINES = ("nixl", "nixl-tcp")
-ROUTES = (*RUN, "proved", *ENGINES)
+PROVED = ("proved", "proved-split", "proved-copy")
+ROUTES = (*RUN, *PROVED, *ENGINES)
 RANDOM, RANDOM_IN_FULL = 1_000, 10_500
 EACH_REFUSAL, EACH_REFUSAL_IN_FULL = 10, 60
 LATTICE = 1_500
-PROOFS = 40
+PROOFS, SPLITS, COPIES = 40, 400, 20
 BETWEEN, BETWEEN_IN_FULL = 25, 220
 PROVED_SHARE = 95
-"""Percent of the topologies asked for that a run must prove."""
+"""Percent of what is asked for that a run must prove."""
 
 
 def _random(seed: int, index: int) -> TransferCase:
@@ -56,6 +60,14 @@ def _between(seed: int, index: int) -> TransferCase:
         if moved or not fault:
             # Where nothing moves there is no flight to strike.
             return replace(case, requests=case.requests[:1], fault=fault, push=index // 2 % 2 == 1)
+
+
+def _split(_seed: int, index: int) -> TransferCase:
+    return split_case(index)
+
+
+def _copy(_seed: int, index: int) -> TransferCase:
+    return copy_case(index)
 
 
 def _proof(_seed: int, index: int) -> TransferCase:
@@ -103,6 +115,24 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
             routes=("proved",),
         ),
         Stream(
+            name="splits",
+            op=op,
+            dtype="",
+            count=SPLITS,
+            in_full=split_count(),
+            case=_split,
+            routes=("proved-split",),
+        ),
+        Stream(
+            name="copies",
+            op=op,
+            dtype="",
+            count=COPIES,
+            in_full=copy_count(),
+            case=_copy,
+            routes=("proved-copy",),
+        ),
+        Stream(
             name="engines",
             op=op,
             dtype="",
@@ -133,25 +163,35 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
             f"{measures['between engines']:,} transfers between processes, "
             f"{measures.get('faults', 0):,} of them with a fault"
         )
-    asked = measures.get("plans to prove", 0)
-    if asked:
+    for what, text in PROOFS_OF.items():
+        asked = measures.get(f"{what} to prove", 0)
+        if asked:
+            lines.append(f"{measures.get(f'{what} proved', 0):,} of {asked:,} {text}")
+    if measures.get("claims"):
+        lines.append(f"{measures['claims']:,} claims in these proofs")
+    if measures.get("ways"):
         lines.append(
-            f"{measures.get('plans proved', 0):,} of {asked:,} topologies proved for all sizes, "
-            f"{measures.get('claims', 0):,} claims"
-        )
-        lines.append(
-            f"{measures.get('ways', 0):,} ways through the planner, each at sizes that exist; "
+            f"{measures['ways']:,} ways through the planner, each at sizes that exist; "
             f"{measures.get('ways never taken', 0):,} that no sizes take"
         )
     return tuple(lines)
 
 
+PROOFS_OF = {
+    "plans": "topologies proved from end to end, for all sizes",
+    "splits": "topologies and kinds shown to read every unit once, from a rank that has it",
+    "copies": "layouts, kinds and block ratios proved for whatever two ranks hold, and all sizes",
+}
+
+
 def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
     """Proofs that come out unknown are counted, and must be few."""
-    asked, proved = (measures.get(n, 0) for n in ("plans to prove", "plans proved"))
-    if 100 * proved >= PROVED_SHARE * asked:
-        return ()
-    return (f"{proved:,} of {asked:,} topologies proved; wanted: {PROVED_SHARE} %",)
+    found = []
+    for what, text in PROOFS_OF.items():
+        asked, proved = (measures.get(f"{what} {n}", 0) for n in ("to prove", "proved"))
+        if 100 * proved < PROVED_SHARE * asked:
+            found.append(f"{proved:,} of {asked:,} {text}; wanted: {PROVED_SHARE} %")
+    return tuple(found)
 
 
 TRANSFER = Property(

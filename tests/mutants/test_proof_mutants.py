@@ -9,7 +9,9 @@ import pytest
 from fuzz.lattices.tp import attention_case, proof_case, single
 from oracle.checking import CaseChecker
 from oracle.observation.proof import Proof
-from oracle.proofs.prover import Proved, Refuted, counterexample, prove
+from oracle.proofs.counterexample import counterexample
+from oracle.proofs.outcome import Proved, Refuted
+from oracle.proofs.prover import prove
 from oracle.properties import PROPERTIES
 from oracle.subject import Subject
 from oracle.subjects.transfers import observe_ir

@@ -89,8 +89,10 @@ def test_the_summary_counts_the_lattice():
         "lattice: 5 of 241,920 points, 64 of 258,984 topologies to be refused",
     )
     proofs = {"plans to prove": 4, "plans proved": 3, "claims": 9, "ways": 6, "ways never taken": 1}
-    assert summary(proofs) == (
-        "3 of 4 topologies proved for all sizes, 9 claims",
+    assert summary(proofs | {"copies to prove": 2, "copies proved": 2}) == (
+        "3 of 4 topologies proved from end to end, for all sizes",
+        "2 of 2 layouts, kinds and block ratios proved for whatever two ranks hold, and all sizes",
+        "9 claims in these proofs",
         "6 ways through the planner, each at sizes that exist; 1 that no sizes take",
     )
     assert summary({"between engines": 4, "faults": 1})[-1] == (
@@ -102,7 +104,7 @@ def test_a_run_must_prove_most_of_what_it_asks():
     assert demands({}) == ()
     assert demands({"plans to prove": 100, "plans proved": 95}) == ()
     assert demands({"plans to prove": 100, "plans proved": 94}) == (
-        "94 of 100 topologies proved; wanted: 95 %",
+        "94 of 100 topologies proved from end to end, for all sizes; wanted: 95 %",
     )
 
 

@@ -16,9 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oracle.observation import Declined, Raised, Unavailable
-from oracle.observation.proof import ChannelFormulas, GroupFormulas, PathFormulas, Proof
-from oracle.proofs.polynomial import Path, Poly, UndecidableError, paths_through
+from oracle.observation import Declined, Raised
+from oracle.observation.proof import (
+    NO_POLYNOMIAL,
+    ChannelFormulas,
+    GroupFormulas,
+    PathFormulas,
+    Proof,
+    Row,
+)
+from oracle.proofs.paths import ImpossibleError, Path, UndecidableError, paths_through
+from oracle.proofs.polynomial import Poly
 from reference.model import TransferCase
 from reference.transfer import refused_pair
 
@@ -30,13 +38,13 @@ if TYPE_CHECKING:
 ADDRESS_LIMIT = 1 << 64
 
 
-def formulas(case: TransferCase) -> Proof | Raised | Declined | Unavailable:
+def formulas(case: TransferCase) -> Proof | Raised | Declined:
     """The formulas of the plans of all consumer ranks, or what the planner raised everywhere."""
     try:
         found = _all_paths(case)
     except UndecidableError:
-        return Unavailable("no-polynomial")
-    if isinstance(found, Proof):
+        return NO_POLYNOMIAL
+    if isinstance(found, Proof) and found.paths:
         refused = [path.refused for path in found.paths]
         if refused[0] is not None and all(refused):
             return refused[0]
@@ -54,7 +62,7 @@ def _all_paths(case: TransferCase) -> Proof | Declined:
         try:
             producer, consumer = _engines(case)
             found = _formulas(producer, consumer, path)
-        except UndecidableError:
+        except (UndecidableError, ImpossibleError):
             raise
         except Exception as error:  # what the subject raises is an observation
             bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
@@ -64,7 +72,7 @@ def _all_paths(case: TransferCase) -> Proof | Declined:
         return replace(found, zero=frozenset(path.zero), conditions=tuple(path.conditions))
 
     least = _least(case)
-    with _objects_in_arrays():
+    with objects_in_arrays():
         paths = tuple(found for _, found in paths_through(lambda: Path(least), run))
     return Proof(paths=paths, least=least, assumed=tuple(dict.fromkeys(assumed)))
 
@@ -112,18 +120,26 @@ def _engines(case: TransferCase) -> tuple[EngineGeometry, EngineGeometry]:
     return producer, consumer
 
 
-def _bases(side: str, engine: EngineGeometry, worker: Any, path: Path) -> tuple[Poly, ...]:
-    """The tensors of a rank one after the other, with any gaps, ending a page below 2^64."""
-    first = f"b.{side}.{worker.stage}.{worker.rank}"
+def bases_below_limit(first: str, engine: Any, stage: int, path: Path) -> tuple[Poly, ...]:
+    """The tensors of a rank one after the other, with any gaps, ending a page below 2^64.
+
+    `first` is the symbol of the first one's address.
+    """
+    side = first.split(".")[1]
     at, bases = Poly.symbol(first), []
-    for tensor, stride in enumerate(engine.page_strides(worker.stage)):
+    for tensor, stride in enumerate(engine.page_strides(stage)):
         if tensor:
             at = at + Poly.symbol(f"g.{side}.{tensor}")
         bases.append(at)
         at = at + stride * engine.num_blocks
-    longest = sum(engine.page_strides(worker.stage), Poly({}))
+    longest = sum(engine.page_strides(stage), Poly({}))
     path.assumed[first] = ADDRESS_LIMIT - at - longest
     return tuple(bases)
+
+
+def _bases(side: str, engine: Any, worker: Any, path: Path) -> tuple[Poly, ...]:
+    first = f"b.{side}.{worker.stage}.{worker.rank}"
+    return bases_below_limit(first, engine, worker.stage, path)
 
 
 def _formulas(producer: Any, consumer: Any, path: Path) -> PathFormulas:
@@ -131,11 +147,16 @@ def _formulas(producer: Any, consumer: Any, path: Path) -> PathFormulas:
     from ir.transfer import plan as planning
 
     p_bases: Any = {w: _bases("P", producer, w, path) for w in producer.workers}
-    channels = {}
+    channels, pair = {}, planning.meet(producer, consumer)
     for worker in consumer.workers:
         bases: Any = _bases("D", consumer, worker, path)
         plan = planning.plan_transfer(
-            producer, consumer, worker, producer_bases=p_bases, consumer_bases=bases
+            producer,
+            consumer,
+            worker,
+            pair=pair,
+            producer_bases=p_bases,
+            consumer_bases=bases,
         )
         channels[worker.stage, worker.rank] = tuple(_channel(c) for c in plan.channels)
     strides = {
@@ -154,24 +175,30 @@ def _channel(channel: Any) -> ChannelFormulas:
     )
 
 
+def rows_of(rows: np.ndarray) -> tuple[Row, ...]:
+    """Rows of descriptors without their devices."""
+    return tuple(
+        (Poly.of(row[0]), Poly.of(row[1]), Poly.of(row[3]), Poly.of(row[4])) for row in rows
+    )
+
+
 def _groups(rows: np.ndarray, groups: Any, side: str) -> tuple[GroupFormulas, ...]:
     found, at, before = [], 0, Poly({})
     for each in groups:
-        inner = len(getattr(each, f"{side}_grid").inner)
+        grid = getattr(each, f"{side}_grid")
+        inner = len(grid.inner)
         count = each.pieces * inner
-        mine = tuple(
-            (Poly.of(row[0]), Poly.of(row[1]), Poly.of(row[3]), Poly.of(row[4]))
-            for row in rows[at : at + count]
-        )
+        mine = rows_of(rows[at : at + count])
         first = Poly.of(getattr(each, f"{side}_first"))
-        found.append(GroupFormulas(each.group, mine, inner, first, before))
+        steps = Poly.of(grid.count), Poly.of(grid.blocks_per_piece)
+        found.append(GroupFormulas(each.group, mine, inner, first, before, *steps))
         before = before + sum((row[3] for row in mine), Poly({}))
         at += count
     return tuple(found)
 
 
 @contextmanager
-def _objects_in_arrays() -> Iterator[None]:
+def objects_in_arrays() -> Iterator[None]:
     """NumPy in ``ir.transfer.descriptors`` with objects for its 64-bit integers."""
     from ir.transfer import descriptors
 
