@@ -44,7 +44,7 @@ class Prefilled:
 class Pull:
     """KV to load for a request. `slots` are those of the tokens in the caches, in order.
 
-    `prefilled` is None where another request has taken what this one was matched with.
+    `prefilled` is None where what this one was matched with has been taken, or is past its lease.
     """
 
     request: str

@@ -61,7 +61,9 @@ class Incoming:
         prefilled = pull.prefilled
         if prefilled is None:
             raise LoadError(
-                f"prefilled KV of request {pull.request!r}", "taken", "one hand-over for each"
+                f"prefilled KV of request {pull.request!r}",
+                "taken by another request, or past its lease",
+                "one hand-over for each, in time",
             )
         left = self._left(prefilled)
         blocks = self._staging.take(len(pull.slots))

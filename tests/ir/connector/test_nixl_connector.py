@@ -1,19 +1,23 @@
 """KV that one engine computed and another decodes from: both engines in this process."""
 
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from ir.connector import (
+    EMPTY,
     ConnectorError,
     GraphMode,
     LifecycleError,
     ModelSize,
     PagedModel,
     Runner,
+    ScheduledRequest,
     Scheduler,
+    SchedulerOutput,
     prepare,
     worker_step,
 )
@@ -202,10 +206,12 @@ def test_every_block_comes_back_and_the_producer_reports_what_was_read(pair: Pai
     assert not pair.d.connector.busy
 
 
-def finished(side: Side):
-    """What a step without requests reports."""
+def finished(side: Side, output: SchedulerOutput = EMPTY, between=lambda: None):
+    """What a step reports whose forward pass computes nothing."""
     layers = side.model.layers
-    with worker_step(side.connector, prepare(side.connector), layers) as step:
+    prepared = prepare(side.connector, output)
+    between()
+    with worker_step(side.connector, prepared, layers) as step:
         step.start_load_kv()
         step.begin_pass()
         for layer in layers:
@@ -288,13 +294,64 @@ def test_kv_past_its_lease_is_computed_or_refused_and_never_read(expected):
     both.d.serve()
     # r1 was matched in time and read too late; r0 was not matched any more.
     assert list(both.d.failed) == ["r1"]
-    assert "taken" in both.d.failed["r1"]
+    assert "past its lease" in both.d.failed["r1"]
     assert both.d.done == {"r0": expected["r0"]}
     before = free(both.p)
     clock.now = 6.5
     assert free(both.p) == before + 5
     with pytest.raises(ConnectorError, match="staged KV of request 'r0' is not there"):
         both.p.connector.offer("r0", consumer="D")
+
+
+def test_kv_whose_lease_ends_when_it_is_scheduled_is_not_read():
+    clock = Clock()
+    both = make(clock=clock, lease=5.0)
+    offers = both.prefill()
+    both.d.connector.accept(offers["r1"])
+    both.d.scheduler.add("r1", PROMPTS["r1"], tokens=TOKENS)
+    output = both.d.scheduler.step()
+    found = finished(both.d, output, lambda: setattr(clock, "now", 5.5))
+    assert list(found.failed) == ["r1"]
+    assert "0.5 seconds past its lease" in found.failed["r1"]
+
+
+def test_blocks_of_a_consumer_that_is_gone_come_back_and_are_not_reported_as_sent(pair: Pair):
+    before = free(pair.p)
+    pair.prefill()
+    pair.d.die()
+    deadline = time.monotonic() + 10
+    while free(pair.p) != before:
+        assert time.monotonic() < deadline
+    assert finished(pair.p).sent == frozenset()
+
+
+def test_a_hand_over_that_names_other_blocks_fails_alone(pair: Pair, expected):
+    offers = pair.prefill()
+    before = free(pair.d)
+    offers["r1"] = replace(offers["r1"], blocks=(1, 999))
+    pair.decode(offers)
+    assert list(pair.d.failed) == ["r1"]
+    assert "producer blocks of full attention is 1 to 999" in pair.d.failed["r1"]
+    assert pair.d.done == {name: t for name, t in expected.items() if name != "r1"}
+    assert free(pair.d) == before
+
+
+def test_what_failed_to_load_is_not_saved():
+    network = Network()
+    p, d = Side("P", Role.PRODUCER, network), Side("D", Role.BOTH, network)
+    d.connector.meet(p.connector.port)
+    p.connector.progress()
+    offers = Pair(p, d).prefill({"r1": PROMPTS["r1"]})
+    before = free(d)
+    for life, failed in (("another", {"r1"}), (offers["r1"].life, set())):
+        d.connector.accept(replace(offers["r1"], life=life))
+        request = ScheduledRequest(
+            request="r1", prompt=PROMPTS["r1"], tokens=(), start=8, blocks=(1, 2, 3), load=8, save=8
+        )
+        found = finished(d, SchedulerOutput(step=0, requests=(request,)))
+        assert found.failed.keys() == failed
+        assert found.received == {"r1"} - failed
+        assert free(d) == before - (0 if failed else 2)
 
 
 def test_kv_that_nobody_is_offered_is_kept_for_its_lease_alone():
