@@ -77,8 +77,9 @@ class _Scheduler:
         size, chooser = self.case.size, self.chooser
         blocks = chooser.integer(1, size.blocks_per_request)
         length = blocks * size.block_size + chooser.choose((-1, 0, 0, 1))
-        stem = chooser.choose(self.stems)
-        prompt = stem[: min(max(length, 1), size.longest)]
+        if length > size.longest:
+            length -= size.block_size
+        prompt = chooser.choose(self.stems)[: max(length, 1)]
         if chooser.chance(0.15):
             return (*prompt[:-1], chooser.integer(0, VOCABULARY - 1))
         return prompt
@@ -102,7 +103,7 @@ class _Scheduler:
                 requests.append(served)
         finished, self.ended = tuple(self.ended), []
         dies = -1
-        if self.stores and any(r.save for r in requests) and chooser.chance(0.08):
+        if self.stores and any(r.save for r in requests) and chooser.chance(0.15):
             dies = chooser.integer(0, 3)
         event = Serve(requests=tuple(requests), finished=finished, dies=dies)
         moved = self.life.move(tuple(request_of(r) for r in requests), dies=dies)
@@ -167,12 +168,12 @@ class _Scheduler:
     def _load(self, prompt: tuple[int, ...]) -> int:
         """What is matched; sometimes nothing, less, or what nobody ever stored."""
         matched = self.life.matched(prompt)
-        kind = self.chooser.integer(0, 11)
+        kind = self.chooser.integer(0, 10)
         if kind == 0:
             return 0
         if kind == 1:
             return max(0, matched - self.case.size.block_size)
-        if kind == 2:
+        if kind <= 3:
             return self.chooser.integer(0, len(prompt))
         return matched
 

@@ -157,7 +157,8 @@ def _plainer_worker(case: ConnectorCase) -> Iterator[ConnectorCase]:
         yield replace(case, dtype=dtype)
     rows = [sum(r.stop - r.start for r in e.requests) for _, e in _serves(case)]
     rows += [e.rows for e in case.events if isinstance(e, Dummy)]
-    for buckets in ((max(1, *rows),) if rows else (1,), case.buckets[-1:], (1, 2)):
+    most = max((1, *rows))
+    for buckets in ((most,), (most + 1,), case.buckets[-1:], (1, 2)):
         yield replace(case, buckets=buckets)
     for capacity in (64, case.capacity + 1):
         yield replace(case, capacity=capacity)
@@ -169,7 +170,11 @@ def _plainer_worker(case: ConnectorCase) -> Iterator[ConnectorCase]:
 def _shorter(case: ConnectorCase) -> Iterator[ConnectorCase]:
     """Fewer tokens of a request, in all steps in which it is served, or of all requests."""
     longest = max((len(r.prompt) for _, e in _serves(case) for r in e.requests), default=0)
+    size = case.size
     for n in range(1, longest):
+        for block_size in range(1, size.block_size):
+            cut = replace(_cut(case, n), size=replace(size, block_size=block_size))
+            yield _renumbered(cut)
         yield _cut(case, n)
     for i, event in _serves(case):
         for k, r in enumerate(event.requests):
@@ -264,7 +269,7 @@ def _smaller_memory(case: ConnectorCase) -> Iterator[ConnectorCase]:
 
 def _renumbered(case: ConnectorCase) -> ConnectorCase:
     """Blocks numbered from 1 in the order in which they come, as many a request as it needs."""
-    order: dict[int, int] = {}
+    order: dict[tuple[int, int], int] = {}
     b = case.size.block_size
     events: list[Event] = []
     for event in case.events:
@@ -272,17 +277,17 @@ def _renumbered(case: ConnectorCase) -> ConnectorCase:
             made: list[Served] = []
             for r in event.requests:
                 needed = -(-max(r.stop, r.load) // b)
-                have = list(r.blocks[:needed])
-                have += [-1000 * (1 + len(have)) - r.blocks[0]] * (needed - len(have))
-                have = [block - i if block < 0 else block for i, block in enumerate(have)]
-                numbers = [order.setdefault(block, len(order) + 1) for block in have]
+                held = [(block, 0) for block in r.blocks]
+                # Blocks that it does not have yet go by the first that it has.
+                held += [(r.blocks[0], i) for i in range(1, needed)]
+                numbers = [order.setdefault(key, len(order) + 1) for key in held[:needed]]
                 made.append(replace(r, blocks=tuple(numbers)))
             event = replace(event, requests=tuple(made))
         events.append(event)
-    held = max(
+    most = max(
         (len(r.blocks) for e in events if isinstance(e, Serve) for r in e.requests), default=1
     )
-    size = replace(case.size, blocks=len(order) + 1 if order else 2, blocks_per_request=held)
+    size = replace(case.size, blocks=max(2, len(order) + 1), blocks_per_request=most)
     return replace(case, size=size, events=tuple(events))
 
 
