@@ -36,7 +36,9 @@ def test_what_is_computed_lies_in_its_slots_and_nothing_else_is_written():
     assert run.steps[1].known.all()
     assert run.steps[1].written == {2, 3, 4}
     assert run.store.keys() == {(5, 6)}
-    assert np.array_equal(run.store[5, 6], kv[:, :, :2])
+    entry = run.store[5, 6]
+    assert entry is not None
+    assert np.array_equal(entry, kv[:, :, :2])
 
 
 def test_what_is_loaded_after_a_restart_is_what_was_saved():
@@ -47,7 +49,9 @@ def test_what_is_loaded_after_a_restart_is_what_was_saved():
     assert served.moved is not None
     assert (served.moved.received, served.moved.sent) == ({"b"}, set())
     assert np.array_equal(served.caches[:, :, [6, 7, 8]], computed(2, 1, (5, 6, 9))[0])
-    assert np.array_equal(served.logits["b"], computed(2, 1, (5, 6, 9))[1][2:])
+    logits = served.logits["b"]
+    assert logits is not None
+    assert np.array_equal(logits, computed(2, 1, (5, 6, 9))[1][2:])
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "empty", "length", "dtype", "layer", "blocked"])
@@ -62,7 +66,9 @@ def test_a_damaged_entry_fails_its_reader_whose_rows_are_unknown(how: str):
     assert served.moved is not None
     assert dict(served.moved.failed) == {"b": "load"}
     assert served.logits["b"] is None
-    assert np.array_equal(served.logits["c"], computed(2, 1, (1,))[1])
+    logits = served.logits["c"]
+    assert logits is not None
+    assert np.array_equal(logits, computed(2, 1, (1,))[1])
     assert [bool(k) for k in served.known] == [slot != 8 for slot in range(10)]
     assert served.matched["b"] == (0 if how in ("gone", "blocked") else 2)
 
