@@ -17,7 +17,7 @@ NAMES = ("a", "b", "c")
 KEYS = ("layer", "layer", "layer", "rank")
 VALUES = ("x", "x", "y", "y", 1)
 PER = (None, (), ("layer",), ("layer",), ("layer",), ("layer", "rank"))
-KINDS = ("tensor", "tensor", "tensor", "tree", "handle")
+KINDS = ("tensor", "tensor", "tree", "handle")
 ODD_KINDS = (*KINDS, *KINDS, "parameter", "shared", "shared", "fails-once")
 GRAPHS = ("g", "g", "h")
 CONTEXTS = 5
@@ -30,10 +30,11 @@ _EAGER = (
 )  # fmt: skip
 _COMPILED = (
     "run", "run", "run", "run", "run", "run", "get", "add", "add", "call", "set", "set", "enter",
-    "thread", "task", "override", "override", "preallocate", "replace", "grow", "discard", "seal",
-    "forget", "forget", "register", "race",
+    "thread", "task", "override", "override", "override", "preallocate", "replace", "grow",
+    "discard", "seal", "forget", "forget", "register", "race",
 )  # fmt: skip
 _ONCE_SEALED = ("unseal", "unseal", "verify", "verify", "verify", "get", "discard", "override")
+_ONCE_OVERRIDDEN = ("exists", "exists", "plan", "get", "get", "seal", "verify")
 
 
 def state_case(chooser: Chooser, *, compiled: bool = False) -> StateCase:
@@ -88,23 +89,25 @@ class _Builder:
         """A few kinds of state, then whatever comes."""
         for name in NAMES[: self._c.integer(2 if self._compiled else 1, 3)]:
             self._try(self._registered(name))
-        wanted = len(self._actions) + self._c.integer(3, 9 if self._compiled else 12)
+        if self._compiled:
+            self._sure_run()
+        wanted = len(self._actions) + self._c.integer(3, 8 if self._compiled else 12)
         # The reference turns away what has no meaning: more tries than actions are needed.
         for _ in range(8 * wanted):
             if len(self._actions) >= wanted:
                 break
             self._try(self._proposals[self._c.choose(self._verbs())]())
         runs = sum(action.verb == "run" for action in self._actions)
-        for _ in range(2 - runs if self._compiled else 0):
-            self._last_run()
+        if self._compiled and runs < 2:
+            self._sure_run()
         return StateCase(actions=tuple(self._actions), models=self._models)
 
-    def _last_run(self) -> None:
-        """A compiled script runs a model; where seals or kinds forbid it, a fresh one can."""
+    def _sure_run(self) -> None:
+        """Run a model; where seals or kinds forbid it, make it possible."""
         for model in range(len(self._models)):
             if self._try(self._at("run", model=model, amount=self._amount(), size=2)):
                 return
-        for graph in ("g", "h"):
+        for graph in self._script.model.sealed:
             self._try(StateAction(verb="unseal", name=graph))
         for name in NAMES:
             self._try(StateAction(verb="register", name=name, per=("layer",), again=True))
@@ -132,7 +135,9 @@ class _Builder:
         ends = [("reset", script.tokens), ("leave", script.entered), ("restore", script.overrides)]
         verbs = _COMPILED if self._compiled else _EAGER
         verbs += tuple(verb for verb, begun in ends if begun for _ in range(3))
-        return verbs + _ONCE_SEALED if script.model.sealed else verbs
+        if script.overrides:
+            verbs += 12 * ("run",) if self._compiled else 2 * _ONCE_OVERRIDDEN
+        return verbs + 3 * _ONCE_SEALED if script.model.sealed else verbs
 
     # What choices are made of.
 
@@ -213,7 +218,7 @@ class _Builder:
         return StateAction(verb=verb, context=context, of=of)
 
     def _registered(self, name: str, *, again: bool = False) -> StateAction:
-        kinds = KINDS if self._compiled else ODD_KINDS
+        kinds = KINDS[1:] if self._compiled else ODD_KINDS
         needs = "" if self._compiled or self._c.chance(0.9) else self._c.choose(NAMES)
         return StateAction(
             verb="register",
@@ -231,7 +236,10 @@ class _Builder:
 
     def _override(self) -> StateAction:
         holds = self._c.choose(KINDS if self._compiled else ODD_KINDS)
-        return StateAction(verb="override", name=self._name(), holds=holds, made=self._label())
+        name = self._name()
+        if self._compiled:
+            name = self._c.choose(self._c.choose(self._models)).name
+        return StateAction(verb="override", name=name, holds=holds, made=self._label())
 
     def _planned(self, verb: str) -> StateAction:
         known = tuple(self._script.model.kinds)

@@ -15,9 +15,14 @@ from reference.state import expect_state
 
 Pass = Callable[[StateCase], Iterator[StateCase]]
 NAMES = ("a", "b", "c")
+_PLAINER = {
+    "add": "get", "call": "get", "grow": "get", "resize": "get", "move": "get", "race": "get",
+    "enter": "set",
+}  # fmt: skip
+"""What says more to a reader than another action, and may show the same."""
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "context": (0,),
-    "name": NAMES,
+    "name": (*NAMES, "g"),
     "names": tuple((name,) for name in NAMES),
     "keys": ((("layer", "x"),), (("layer", "y"),), (("rank", "x"),)),
     "key": ("layer",),
@@ -40,6 +45,7 @@ def state_cost(case: StateCase) -> tuple[int, ...]:
     return (
         len(case.actions),
         sum(len(model) for model in case.models) + len(case.models),
+        sum(action.verb in _PLAINER for action in case.actions),
         sum(_rank(name, value) for fields in given for name, value in fields.items()),
         sum(_layer_cost(layer) for model in case.models for layer in model),
         sum(a.made + a.of + a.model for a in case.actions),
@@ -121,12 +127,16 @@ def _plainer_layers(case: StateCase) -> Iterator[StateCase]:
 
 
 def _plainer_actions(case: StateCase) -> Iterator[StateCase]:
-    """One field of one action put to a plain value."""
+    """One action made a plainer one, or one field of it put to a plain value."""
     for i, action in enumerate(case.actions):
+        if action.verb in _PLAINER and (action.verb != "enter" or len(action.keys) == 1):
+            verb = _PLAINER[action.verb]
+            given = {name: getattr(action, name) for name in VERBS[verb]}
+            changed = StateAction(verb=verb, **given)
+            yield replace(case, actions=(*case.actions[:i], changed, *case.actions[i + 1 :]))
         for field in VERBS[action.verb]:
-            for value in _PLAIN.get(field, ()):
-                if field == "name" and action.verb in ("seal", "unseal"):
-                    value = "g"
+            graph = field == "name" and action.verb in ("seal", "unseal")
+            for value in ("g",) if graph else _PLAIN.get(field, ()):
                 changed = replace(action, **{field: value})
                 yield replace(case, actions=(*case.actions[:i], changed, *case.actions[i + 1 :]))
 

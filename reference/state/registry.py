@@ -282,8 +282,8 @@ class StateModel:
             case "tree":
                 held = self._object("tree", [0, 0])
             case "handle":
-                # Each handle of a kind is told from the others by a number of its own.
-                held = self._object("handle", [1 + layer.calls])
+                # Each handle is told from the others by a number of its own.
+                held = self._object("handle", [2 + len(self.objects)])
             case "shared":
                 held = self._object("tensor", layer.memory)
                 held.shared = True

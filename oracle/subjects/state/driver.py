@@ -301,7 +301,7 @@ class Driver:
         def create() -> Any:
             nonlocal ran
             ran += 1
-            scale, identity = 1 + ran, None
+            identity = None
             found = {key: IrContext.get_scope(key) for key in KEYS}
             keys = {key: value for key, value in found.items() if value is not None}
             try:
@@ -316,7 +316,7 @@ class Driver:
                     memory[:] = memory or [torch.zeros(1, dtype=torch.int64)]
                     value = memory[0][:]
                 else:
-                    value = new_value(holds, scale if holds == "handle" else 0)
+                    value = new_value(holds, 2 + len(self.objects) if holds == "handle" else 0)
                 identity = self.number(value)
                 return value
             finally:
@@ -329,7 +329,7 @@ class Driver:
         options = {"run": "fx", "cache": self.cache, "report": report}
         run = ir.compilation.backend(gm, inputs, options=options)
         clones = report.passes[-1]
-        self.graphs.append([len(clones.removed), [reason for _, reason in clones.kept]])  # type: ignore[union-attr]
+        self.graphs.append([len(clones.removed), [clone.reason for clone in clones.kept]])  # type: ignore[union-attr]
         return run
 
 
