@@ -161,7 +161,7 @@ class _Run:
             unreproduced=unreproduced,
             unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
-            notes=self._notes(),
+            notes=(*self._notes(), *disagreements.known_lines()),
             unmet=unmet,
             histogram=self.histogram,
             seconds=time.monotonic() - began,

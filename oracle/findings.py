@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from oracle.events import Found, Shrinking
 from oracle.finding import AlsoOn, Finding, Source
 from oracle.kinds import kind_of
 from oracle.known import Known, KnownEntry
-from oracle.plan import Selection, wanted_routes
+from oracle.plan import FULL, Selection, wanted_routes
 from oracle.pool import Pool
 from oracle.properties import PROPERTIES
 from oracle.shrink import shrink
@@ -42,7 +43,8 @@ class Disagreements:
     """Collects DISAGREES results of a run and settles them into findings at its end.
 
     Results that differ in nothing but the route are one group; its finding is shrunk on the
-    first route of the property's order and names the others.
+    first route of the property's order and names the others. What is known of one cause is a
+    group too, whatever judge it shows to.
     """
 
     selection: Selection
@@ -51,33 +53,41 @@ class Disagreements:
     known: Known = field(default_factory=lambda: Known.load())
     groups: dict[Group, dict[str, _Member]] = field(default_factory=dict)
     unknown: int = 0
-    seen: set[str] = field(default_factory=set)
+    excused: Counter[KnownEntry] = field(default_factory=Counter)
+    """How many results each known entry excused."""
     unshrunk: list[str] = field(default_factory=list)
 
     def note(self, result: CheckResult, case: Any) -> None:
         """Keep the smallest case of each group and route."""
         if result.verdict.outcome is not Outcome.DISAGREES:
             return
-        group = (
-            result.prop,
-            result.subject,
-            result.op,
-            result.provider,
-            result.verdict.judge,
-            result.verdict.kind,
-            result.verdict.output,
-        )
+        entry = self._excuse(result, case)
+        judge, kind, output = result.verdict.judge, result.verdict.kind, result.verdict.output
+        if entry is not None:
+            self.excused[entry] += 1
+            judge, kind, output = "known", entry.reason, entry.link
+        group = (result.prop, result.subject, result.op, result.provider, judge, kind, output)
         routes = self.groups.setdefault(group, {})
         held = routes.get(result.route)
         if held is None or kind_of(case).size(case) < kind_of(case).size(held.case):
             routes[result.route] = _Member(result, case)
 
+    def _excuse(self, result: CheckResult, case: Any) -> KnownEntry | None:
+        place = result.verdict.place
+        return self.known.find(
+            subject=result.subject,
+            version=self.versions.get(result.subject, ""),
+            kind=result.verdict.kind,
+            fingerprint=result.fingerprint,
+            observed=place.observed if place is not None else "",
+            case=case,
+        )
+
     def settle(self, pool: Pool, store: Store) -> Iterator[Shrinking | Found]:
         """Shrink and write each group, known ones marked as such."""
-        for number, routes in enumerate(self.groups.values()):
+        for number, routes in enumerate(self._known_first()):
             order = PROPERTIES[next(iter(routes.values())).result.prop].routes
             ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
-            self.seen |= {m.result.fingerprint for m in routes.values()}
             if number >= REPORTED:
                 result = next(iter(routes.values())).result
                 verdict = result.verdict
@@ -89,13 +99,35 @@ class Disagreements:
                 continue
             first, *others = (routes[r] for r in ranked)
             also = tuple(AlsoOn(m.result.route, m.result.fingerprint) for m in others)
-            finding = yield from self._shrunk(pool, first, also)
-            reason = self.known.classify(finding)
-            self.unknown += reason is None
+            entry = self._excuse(first.result, first.case)
+            if entry is None:
+                self.unknown += 1
+                finding = yield from self._shrunk(pool, first, also)
+            else:
+                # Its smallest case is known too.
+                provider = self._provider(first.result)
+                finding = self._finding(first.result, first.case, provider, also)
             path = store.write(finding, self._expected(finding))
             yield Found(
-                finding=finding, path=str(path), known=reason.reason if reason is not None else ""
+                finding=finding, path=str(path), known=entry.reason if entry is not None else ""
             )
+
+    def _known_first(self) -> list[dict[str, _Member]]:
+        """So that a finding with the fingerprint of a known one is the one that is kept."""
+        return [
+            routes
+            for _, routes in sorted(self.groups.items(), key=lambda each: each[0][4] != "known")
+        ]
+
+    def known_lines(self) -> tuple[str, ...]:
+        """What was excused, a line for each property and reason."""
+        counts: Counter[tuple[str, str, str, str]] = Counter()
+        for entry, number in self.excused.items():
+            counts[entry.subject, entry.property, entry.reason, entry.link] += number
+        return tuple(
+            f"{subject} {prop}: {number:,} known: {reason} ({link})"
+            for (subject, prop, reason, link), number in sorted(counts.items())
+        )
 
     def _shrunk(
         self, pool: Pool, member: _Member, also: tuple[AlsoOn, ...]
@@ -114,7 +146,7 @@ class Disagreements:
                 interpreted=provider.interpreted,
                 device=self.selection.device,
             )
-            if found is None:
+            if found is None or self._excuse(found, case) is not None:
                 return False
             last["result"] = found
             progress.append(
@@ -177,9 +209,11 @@ class Disagreements:
         if isinstance(chosen.budget, int) or chosen.dtypes or chosen.contract:
             # Too few cases, or not those that showed it: such a run cannot tell.
             return ()
+        if chosen.shard != (1, 1):
+            return ()
         return tuple(
             f"{entry.fingerprint}: {entry.reason}"
-            for entry in self.known.unreproduced(self.seen, self._looked_for)
+            for entry in self.known.unreproduced(self.excused, self._looked_for)
         )
 
     def _looked_for(self, entry: KnownEntry) -> bool:
@@ -189,6 +223,8 @@ class Disagreements:
         if entry.property not in (chosen.properties or tuple(PROPERTIES)):
             return False
         prop = PROPERTIES[entry.property]
+        if not chosen.properties and prop.in_passing < 1 and chosen.budget != FULL:
+            return False
         return any(
             (provider.op, provider.name) == (entry.op, entry.provider)
             and not provider.unavailable

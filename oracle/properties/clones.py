@@ -11,7 +11,7 @@ from oracle.plan import Property, Stream
 from oracle.subject import Probes
 from reference.model import ProgramCase
 
-from .shares import SHARES, STOCK, share_lines, stock_lines
+from .shares import SHARES, STOCK, known_stream, share_lines, stock_lines
 
 FX = ("fx-pass", "fx-cold", "fx-uncached", "fx-warm")
 ROUTES = (*FX, "fx-blind", "backend", "inductor", *STOCK)
@@ -54,7 +54,7 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
                     routes=(*FX, "eager", *share.clones, *share.routes),
                 )
             )
-    return tuple(made)
+    return (*made, known_stream(op))
 
 
 def summary(measures: Mapping[str, int]) -> tuple[str, ...]:

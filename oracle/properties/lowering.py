@@ -11,7 +11,7 @@ from oracle.plan import Property, Stream
 from oracle.subject import Probes
 from reference.model import ProgramCase
 
-from .shares import SHARES, STOCK, share_lines, stock_lines
+from .shares import SHARES, STOCK, known_stream, share_lines, stock_lines
 
 FX = ("unwrapped", "fx-unlowered", "fx-cold", "fx-uncached", "fx-warm")
 ROUTES = (*FX, "fx-inplace", "fx-blind", "fx-perturbed", "backend", "inductor", *STOCK)
@@ -63,7 +63,7 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
             routes=("fx-perturbed", *FX),
         )
     )
-    return tuple(made)
+    return (*made, known_stream(op))
 
 
 def lookups(measures: Mapping[str, int]) -> int:

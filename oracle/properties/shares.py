@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from oracle.known_programs import known_programs
+from oracle.plan import Stream
+from reference.model import ProgramCase
+
 STOCK = ("eager", "aot-eager")
 """Routes of subject ``torch``; it shares ``inductor`` with ``ir``."""
 
@@ -40,6 +44,23 @@ _SHOWN = (
     "eager", "fx-cold", "fx-warm", "fx-uncached", "fx-inplace", "fx-blind", "backend", "aot-eager",
     "inductor",
 )  # fmt: skip
+
+
+def known_stream(op: str) -> Stream:
+    """The smallest programs that torch itself gets wrong: each must go on showing it."""
+    return Stream(
+        name="known",
+        op=op,
+        dtype="",
+        count=len(known_programs()),
+        case=_known,
+        routes=(*STOCK, "inductor"),
+        fixed_count=True,
+    )
+
+
+def _known(_seed: int, index: int) -> ProgramCase:
+    return known_programs()[index]
 
 
 def share_lines(measures: Mapping[str, int]) -> tuple[str, ...]:

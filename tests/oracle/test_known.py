@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from oracle.finding import Finding
 from oracle.known import DEFAULT_PATH, Known, KnownEntry, KnownFormatError
-from oracle.verdict import Place, fingerprint
-from reference.model import OpCase
+from oracle.known_programs import CAUSES
+from oracle.verdict import fingerprint
 
 _MADE = fingerprint(
     prop="numerics",
@@ -37,67 +36,93 @@ _FIELDS = {
 
 def _file(folder: Path, *tables: Mapping[str, object]) -> Path:
     path = folder / "known.toml"
-    text = "\n".join(
-        "[[known]]\n" + "".join(f"{key} = {value!r}\n" for key, value in table.items())
-        for table in tables
-    )
-    path.write_text(text, encoding="utf-8")
+    path.write_text("\n".join(map(_text, tables)), encoding="utf-8")
     return path
 
 
-def _finding(**changes) -> Finding:
+def _text(table: Mapping[str, object]) -> str:
+    return "[[known]]\n" + "".join(f"{key} = {value!r}\n" for key, value in table.items())
+
+
+def _found(known: Known, **changes) -> KnownEntry | None:
     given: dict[str, Any] = {
-        "fingerprint": _MADE,
-        "property": "numerics",
         "subject": "ir",
-        "op": "rms_norm",
-        "provider": "triton",
-        "route": "eager",
-        "judge": "values",
+        "version": "torch 2.13.0",
         "kind": "value",
-        "contract": "rms_norm/1",
-        "device": "cpu",
-        "case": OpCase("rms_norm", (), ()),
-        "place": Place(name="y", observed="1", expected="2"),
-        "versions": {"ir": "torch 2.13.0"},
+        "fingerprint": _MADE,
     }
-    return Finding(**(given | changes))
+    return known.find(**(given | changes))
 
 
-def test_the_shipped_file_excuses_nothing():
-    assert Known.load() == Known()
+def test_the_shipped_file_excuses_torch_alone():
+    entries = Known.load().entries
+    assert {entry.subject for entry in entries} == {"torch"}
+    assert {entry.cause for entry in entries} == set(CAUSES)
     assert DEFAULT_PATH.is_file()
 
 
-def test_an_entry_excuses_the_finding_that_it_names(tmp_path: Path):
+def test_an_entry_excuses_what_it_names(tmp_path: Path):
     known = Known.load(_file(tmp_path, _FIELDS))
-    assert known.classify(_finding()) == KnownEntry(**_FIELDS)
+    assert _found(known) == KnownEntry(**_FIELDS)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"subject": "vllm", "versions": {"vllm": "torch 2.13.0"}},
-        {"versions": {"ir": "torch 2.14.0"}},
-        {"versions": {}},
+        {"subject": "vllm"},
+        {"version": "torch 2.14.0"},
+        {"version": ""},
         {"kind": "nan"},
         {"fingerprint": "0123456789ab"},
     ],
     ids=["subject", "version", "no-version", "kind", "fingerprint"],
 )
 def test_an_entry_excuses_nothing_that_differs(tmp_path: Path, change: dict):
-    assert Known.load(_file(tmp_path, _FIELDS)).classify(_finding(**change)) is None
+    assert _found(Known.load(_file(tmp_path, _FIELDS)), **change) is None
+
+
+def test_an_entry_with_a_text_excuses_only_what_shows_it(tmp_path: Path):
+    known = Known.load(_file(tmp_path, _FIELDS | {"observed": "out of range"}))
+    assert _found(known, observed="IndexError: out of range (0)") is not None
+    assert _found(known, observed="IndexError: of range") is None
+    assert _found(known) is None
+
+
+@pytest.mark.parametrize("name", CAUSES)
+def test_an_entry_with_a_cause_excuses_only_programs_that_have_it(tmp_path: Path, name: str):
+    known = Known.load(_file(tmp_path, _FIELDS | {"cause": name}))
+    for other, cause in CAUSES.items():
+        for case in cause.smallest:
+            assert (_found(known, case=case) is not None) == (name == other)
+
+
+def test_one_cause_shows_in_several_places(tmp_path: Path):
+    places = ("property", "route", "kind", "output", "fingerprint")
+    rows = [{name: _FIELDS[name] for name in places}]
+    names = {"prop": "numerics", "subject": "ir", "op": "rms_norm", "provider": "triton"}
+    also = {"route": "caller", "kind": "nan", "output": "y"}
+    rows.append({"property": "numerics", **also, "fingerprint": fingerprint(**names, **also)})
+    shared = {name: value for name, value in _FIELDS.items() if name not in places}
+    path = tmp_path / "known.toml"
+    path.write_text(_text(shared) + _rows(rows), encoding="utf-8")
+    assert Known.load(path).entries == tuple(KnownEntry(**shared, **row) for row in rows)
+
+
+def _rows(rows: list[dict[str, str]]) -> str:
+    inner = ["{" + ", ".join(f"{k} = {v!r}" for k, v in row.items()) + "}" for row in rows]
+    return f"shown = [{', '.join(inner)}]\n"
 
 
 @pytest.mark.parametrize(
     ("seen", "selects", "missing"),
-    [({_MADE}, True, False), (set(), True, True), (set(), False, False), ({"other"}, True, True)],
+    [(True, True, False), (False, True, True), (False, False, False)],
 )
 def test_a_selected_entry_that_was_not_seen_is_reported(
-    tmp_path: Path, seen: set[str], selects: bool, missing: bool
+    tmp_path: Path, seen: bool, selects: bool, missing: bool
 ):
     known = Known.load(_file(tmp_path, _FIELDS))
-    assert known.unreproduced(seen, lambda _entry: selects) == known.entries * missing
+    found = known.unreproduced(known.entries * seen, lambda _entry: selects)
+    assert found == known.entries * missing
 
 
 @pytest.mark.parametrize(
@@ -112,7 +137,7 @@ def test_a_selected_entry_that_was_not_seen_is_reported(
         ),
         (
             [_FIELDS | {"since": "today"}],
-            f"entry 1: key 'since'; accepted: {', '.join(_FIELDS)}",
+            f"entry 1: key 'since'; accepted: {', '.join(_FIELDS)}, observed, cause",
         ),
         (
             [_FIELDS, {k: v for k, v in _FIELDS.items() if k != "reason"}],
@@ -120,10 +145,16 @@ def test_a_selected_entry_that_was_not_seen_is_reported(
         ),
         (
             [_FIELDS, _FIELDS],
-            f"entry 2: fingerprint {_MADE} again; accepted: once for each subject and version",
+            f"entry 2: fingerprint {_MADE} again; accepted: once for each subject, version, "
+            "observed text and cause",
         ),
+        (
+            [_FIELDS | {"cause": "bad luck"}],
+            f"entry 1: cause 'bad luck'; accepted: {', '.join(CAUSES)}",
+        ),
+        ([_FIELDS | {"shown": []}], "entry 1: 'shown' is []; accepted: a list of tables"),
     ],
-    ids=["empty", "type", "made", "unknown", "missing", "twice"],
+    ids=["empty", "type", "made", "unknown", "missing", "twice", "cause", "no-rows"],
 )
 def test_a_wrong_entry_is_refused(tmp_path: Path, tables: list[dict], message: str):
     path = _file(tmp_path, *tables)

@@ -39,8 +39,9 @@ def run_compiled(case: ProgramCase, inputs: Sequence[Any], way: str) -> Compiled
         options |= EXACT
     backend: Any = {"aot_eager": "aot_eager", "stock": "inductor"}.get(way, ir.compilation.backend)
     torch._dynamo.reset()
+    # The module itself would catch what is raised, in code that Dynamo then fails to trace.
     compiled: Callable[..., Any] = torch.compile(
-        module, backend=backend, fullgraph=True, dynamic=False, options=options or None
+        module.forward, backend=backend, fullgraph=True, dynamic=False, options=options or None
     )
     results = compiled(*inputs)
     count = len(case.outputs)
