@@ -113,13 +113,6 @@ def capture_padding(evidence: CaptureEvidence) -> Verdict:
         return not_applicable(name, "not-padded")
     before = expected.memory
     for number, event, wanted, seen in evidence.steps:
-        outputs = seen.outputs if isinstance(event, Replay) else ()
-        for i, (found, wish) in enumerate(zip(outputs, wanted.outputs, strict=False)):
-            if (found.dtype, found.shape) != (wish.dtype, wish.shape):
-                return not_applicable(name, "shape")
-            verdict = _differing(name, "real-row", "result", (number, i), found, content_of(wish))
-            if verdict is not None:
-                return verdict
         for storage, (was, wish, found) in enumerate(
             zip(before, wanted.memory, seen.memory, strict=True)
         ):
@@ -131,6 +124,13 @@ def capture_padding(evidence: CaptureEvidence) -> Verdict:
             place = _element(evidence, (number,), storage, found, wish, where)
             kept = was is not None and _same_element(found, was, wish, where)
             return disagrees(name, "outside-slots" if kept else "owner-after", place)
+        outputs = seen.outputs if isinstance(event, Replay) else ()
+        for i, (found, wish) in enumerate(zip(outputs, wanted.outputs, strict=False)):
+            if (found.dtype, found.shape) != (wish.dtype, wish.shape):
+                return not_applicable(name, "shape")
+            verdict = _differing(name, "real-row", "result", (number, i), found, content_of(wish))
+            if verdict is not None:
+                return verdict
         before = wanted.memory
     return agrees(name) if evidence.steps else no_results(name)
 

@@ -277,13 +277,20 @@ class _Memory:
 
     def _batch(self, event: Replay) -> tuple[ExpectedTensor, ...] | Unknown:
         """The body on the rows of the batch, and on no others."""
-        body = for_rows(self.case, rows_of(self.case, event))
+        rows = rows_of(self.case, event)
+        body = for_rows(self.case, rows)
         for i, content in enumerate(event.given):
             if isinstance(content, int):
                 return Unknown("static-input-of-a-bucket")
             view = body.input_view(i)
             self.arrays[view.storage] = content.array()
-        return self._ran(body)
+        found = self._ran(body)
+        if isinstance(found, Unknown):
+            return found
+        for output, has_rows in zip(found, self.case.batched, strict=True):
+            if has_rows and output.shape[:1] != (rows,):
+                return Unknown("result-without-rows")
+        return found
 
     def _ran(self, body: ProgramCase) -> tuple[ExpectedTensor, ...] | Unknown:
         found = self.run(replace(body, storages=tuple(self._storages(body))))

@@ -100,7 +100,16 @@ def _caches_are_owned(case: CaptureCase) -> bool:
             return False
         if case.owner(cache.number) != "kv_cache":
             return False
+        slots = step.operands[-1]
+        if case.sizes and not (isinstance(slots, Value) and _is_nowhere(case, slots.number)):
+            return False
     return True
+
+
+def _is_nowhere(case: CaptureCase, slots: int) -> bool:
+    """Whether the rows that pad are given no slot."""
+    pad = case.padding[slots] if slots < len(case.padding) else None
+    return pad is not None and pad < 0
 
 
 def _batches_fit(case: CaptureCase) -> bool:

@@ -16,7 +16,7 @@ from .events import draw_events
 from .owners import draw_owners, most_static
 from .rows import padded_body
 
-__all__ = ["called_case", "drawn_case", "padded_case", "refused_case", "shared_case"]
+__all__ = ["called_case", "drawn_case", "padded_case", "plain_case", "refused_case", "shared_case"]
 
 _TRIES = 6
 _ALIASED = ("aliased", "mixed")
@@ -51,7 +51,7 @@ def _captured(chooser: Chooser, body: ProgramCase, static: int) -> CaptureCase:
         body=body,
         owners=draw_owners(body, static, chooser),
         events=(),
-        noise=chooser.chance(0.08),
+        noise=chooser.chance(0.15),
     )
     return replace(case, events=draw_events(case, chooser))
 
