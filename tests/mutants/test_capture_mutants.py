@@ -1,0 +1,720 @@
+"""Bugs of captured graphs, made in `ir.capture` and found: each by a judge, on a pinned case.
+
+The rows are those of the third class of known bugs. A row has faults, or says where it is judged.
+"""
+
+import importlib
+import runpy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+import ir
+from fuzz.chooser import SeededChooser
+from fuzz.strategies.captures import (
+    called_case,
+    drawn_case,
+    padded_case,
+    plain_case,
+    refused_case,
+    shared_case,
+)
+from ir.capture import CaptureRefused, ReplayError, StaleAddress
+from ir.state import ir_state
+from oracle.checking import CaseChecker
+from oracle.finding import Finding
+from oracle.judges import JUDGES
+from oracle.kinds import kind_named
+from oracle.properties import PROPERTIES
+from oracle.script import ScriptError
+from oracle.shrink import shrink
+from oracle.subject import Subject
+from oracle.subjects.capture.subject import observe
+from oracle.verdict import Outcome, Place, Verdict
+from reference.model.capture import CaptureCase
+from reference.replays import TRAPS, ExpectedCapture, expect_capture
+
+Patch = pytest.MonkeyPatch
+# `ir.capture.capture` is a function, and modules may be shadowed by what they hold.
+GRAPH, HOST, LEDGER, RECORDER, TAPE, WATCH, BUCKETS, SESSION = (
+    importlib.import_module(f"ir.capture.{name}")
+    for name in ("graph", "host", "ledger", "recorder", "tape", "watch", "buckets", "session")
+)
+FAULTS: dict[str, Callable[[Patch], None]] = {}
+
+
+def fault(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
+    FAULTS[apply.__name__] = apply
+    return apply
+
+
+# The ledger.
+
+
+@fault
+def ledger_is_not_checked(patch: Patch) -> None:
+    patch.setattr(LEDGER.AddressLedger, "check", lambda self: None)
+
+
+@fault
+def ledger_names_nobody(patch: Patch) -> None:
+    def compare(self: Any) -> None:
+        raise StaleAddress("somebody", "there", "elsewhere")
+
+    patch.setattr(LEDGER.AddressLedger, "compare", compare)
+
+
+@fault
+def ledger_asserts(patch: Patch) -> None:
+    def compare(self: Any) -> None:
+        raise AssertionError("moved")
+
+    patch.setattr(LEDGER.AddressLedger, "compare", compare)
+
+
+@fault
+def ledger_minds_objects(patch: Patch) -> None:
+    """Another tensor on the same memory is taken for other memory."""
+    real = LEDGER.AddressLedger.compare
+
+    def compare(self: Any) -> None:
+        real(self)
+        raise StaleAddress(self.entries[0].owner, "one object", "another")
+
+    patch.setattr(LEDGER.AddressLedger, "compare", compare)
+
+
+@fault
+def states_are_not_in_the_ledger(patch: Patch) -> None:
+    real = HOST.ledger_entries
+
+    def entries(*given: Any) -> Any:
+        return [e for e in real(*given) if e.kind != "state"]
+
+    patch.setattr(HOST, "ledger_entries", entries)
+
+
+@fault
+def only_parameters_are_in_the_ledger(patch: Patch) -> None:
+    real = HOST.ledger_entries
+
+    def entries(*given: Any) -> Any:
+        return [e for e in real(*given) if e.kind in ("parameter", "input", "output")]
+
+    patch.setattr(HOST, "ledger_entries", entries)
+
+
+@fault
+def entries_lie_elsewhere(patch: Patch) -> None:
+    real = HOST.ledger_entries
+
+    def entries(*given: Any) -> Any:
+        return [
+            replace(e, extent=replace(e.extent, address=e.extent.address + e.tensor.element_size()))
+            for e in real(*given)
+        ]
+
+    patch.setattr(HOST, "ledger_entries", entries)
+
+
+@fault
+def seal_is_forgotten(patch: Patch) -> None:
+    patch.setattr(GRAPH.CapturedGraph, "seal", lambda self: None)
+    patch.setattr(GRAPH.CapturedGraph, "release", lambda self: None)
+
+
+# Replays.
+
+
+@fault
+def inputs_are_checked_and_not_copied(patch: Patch) -> None:
+    real = GRAPH.CapturedGraph._fill
+
+    def fill(self: Any, inputs: Any) -> None:
+        kept = [t.clone() for t in self.inputs]
+        real(self, inputs)
+        for own, was in zip(self.inputs, kept, strict=True):
+            own.copy_(was)
+
+    patch.setattr(GRAPH.CapturedGraph, "_fill", fill)
+
+
+@fault
+def inputs_are_copied_in_turn(patch: Patch) -> None:
+    """One static input given for another is read after it was written."""
+    patch.setattr(GRAPH, "storage_of", lambda t: object())
+
+
+@fault
+def inputs_are_cast(patch: Patch) -> None:
+    real = GRAPH.CapturedGraph._fill
+
+    def fill(self: Any, inputs: Any) -> None:
+        cast_to = [given.to(own.dtype) for given, own in zip(inputs, self.inputs, strict=False)]
+        real(self, [*cast_to, *inputs[len(cast_to) :]])
+
+    patch.setattr(GRAPH.CapturedGraph, "_fill", fill)
+
+
+@fault
+def inputs_are_filled_before_the_ledger_is_asked(patch: Patch) -> None:
+    real = GRAPH.CapturedGraph.replay
+
+    def replay(self: Any, *inputs: Tensor, **how: Any) -> object:
+        if inputs:
+            self._fill(inputs)
+        return real(self, *inputs, **how)
+
+    patch.setattr(GRAPH.CapturedGraph, "replay", replay)
+
+
+@fault
+def misfits_are_asserted(patch: Patch) -> None:
+    real = GRAPH.CapturedGraph._fill
+
+    def fill(self: Any, inputs: Any) -> None:
+        try:
+            real(self, inputs)
+        except ReplayError as error:
+            raise AssertionError("size") from error
+
+    patch.setattr(GRAPH.CapturedGraph, "_fill", fill)
+
+
+@fault
+def writes_happen_once(patch: Patch) -> None:
+    """What writes its arguments is repeated in the rehearsal, and then no more."""
+    real = TAPE.bind
+
+    def bind(*given: Any) -> Any:
+        manner, repeat = real(*given)
+        if manner != "in-place":
+            return manner, repeat
+        left = [1]
+
+        def once() -> None:
+            if left:
+                left.pop()
+                repeat()
+
+        return manner, once
+
+    patch.setattr(TAPE, "bind", bind)
+
+
+@fault
+def generator_starts_anew_at_each_replay(patch: Patch) -> None:
+    real_capture = HOST.capture_host
+    real_replay = GRAPH.CapturedGraph.replay
+    states: list[Any] = []
+
+    def capture_host(subject: Any) -> Any:
+        states[:] = [(g, g.get_state()) for g in subject.generators]
+        return real_capture(subject)
+
+    def replay(self: Any, *inputs: Tensor, **how: Any) -> object:
+        for generator, state in states:
+            generator.set_state(state)
+        return real_replay(self, *inputs, **how)
+
+    patch.setattr(HOST, "capture_host", capture_host)
+    patch.setattr(GRAPH.CapturedGraph, "replay", replay)
+
+
+# Results.
+
+
+def _copying(change: Callable[[object], object]) -> Callable[[Patch], None]:
+    return lambda patch: patch.setattr(GRAPH, "copied", change)
+
+
+def _each(change: Callable[[Tensor], Tensor]) -> Callable[[object], object]:
+    return lambda value: tree_map_only(Tensor, change, TAPE.copied(value))
+
+
+FAULTS["results_are_the_graphs_own"] = _copying(lambda value: value)
+FAULTS["results_are_widened"] = _copying(_each(lambda t: t.double()))
+FAULTS["results_have_a_row_more"] = _copying(_each(lambda t: t[None]))
+FAULTS["results_are_on_meta"] = _copying(_each(lambda t: t.to("meta")))
+FAULTS["results_are_packed"] = _copying(
+    _each(lambda t: t.clone(memory_format=torch.contiguous_format))
+)
+FAULTS["one_result_more"] = _copying(
+    lambda value: (*cast(tuple, TAPE.copied(value)), torch.zeros(1))
+)
+
+
+@fault
+def results_go_with_the_next_replay(patch: Patch) -> None:
+    held: list[Tensor] = []
+
+    def copied(value: object) -> object:
+        for t in held:
+            t.fill_(1).mul_(0)
+        mine = TAPE.copied(value)
+        held[:] = [t for t in cast(tuple, mine) if isinstance(t, Tensor)]
+        return mine
+
+    patch.setattr(GRAPH, "copied", copied)
+
+
+# Captures.
+
+
+@fault
+def capture_leaves_what_it_wrote(patch: Patch) -> None:
+    patch.setattr(HOST, "restore", lambda recorder: None)
+
+
+@fault
+def syncs_are_not_seen(patch: Patch) -> None:
+    patch.setattr(RECORDER, "check_op", lambda *_: None)
+    patch.setattr(WATCH, "_BY_NAME", {})
+
+
+@fault
+def syncs_have_another_reason(patch: Patch) -> None:
+    real = RECORDER.check_op
+
+    def check_op(*given: Any) -> None:
+        try:
+            real(*given)
+        except CaptureRefused as refused:
+            raise CaptureRefused("inputs", refused.what, refused.accepted) from refused
+
+    patch.setattr(RECORDER, "check_op", check_op)
+
+
+@fault
+def owners_are_not_compared(patch: Patch) -> None:
+    patch.setattr(HOST, "check_owners", lambda *_: None)
+
+
+@fault
+def recordings_are_not_compared(patch: Patch) -> None:
+    for name in ("compare", "compare_unwatched", "rehearse"):
+        patch.setattr(HOST, name, lambda *_: None)
+
+
+@fault
+def replays_inside_a_capture_are_not_refused(patch: Patch) -> None:
+    patch.setattr(SESSION, "refuse_inside", lambda what: None)
+
+
+@fault
+def writers_are_refused(patch: Patch) -> None:
+    real = RECORDER.check_op
+
+    def check_op(op: Any, args: Any) -> None:
+        real(op, args)
+        if TAPE.writes(op):
+            raise CaptureRefused("storage-change", str(op), "functions that write nothing")
+
+    patch.setattr(RECORDER, "check_op", check_op)
+
+
+# Batches.
+
+
+def _without_padding(self: Any, i: int, given: Tensor, own: Tensor, pad: Any) -> None:
+    own.copy_(given) if pad is None else own[: given.shape[0]].copy_(given)
+
+
+@fault
+def rows_of_a_larger_batch_stay(patch: Patch) -> None:
+    patch.setattr(BUCKETS.BucketedGraphs, "_place", _without_padding)
+
+
+@fault
+def padding_is_zero(patch: Patch) -> None:
+    real = BUCKETS.BucketedGraphs._place
+
+    def place(self: Any, i: int, given: Tensor, own: Tensor, pad: Any) -> None:
+        real(self, i, given, own, pad if pad is None else 0)
+
+    patch.setattr(BUCKETS.BucketedGraphs, "_place", place)
+
+
+@fault
+def batches_are_cut_from_the_end(patch: Patch) -> None:
+    real = BUCKETS.BucketedGraphs._place
+
+    def place(self: Any, i: int, given: Tensor, own: Tensor, pad: Any) -> None:
+        real(self, i, given, own, pad)
+        if pad is not None and given.is_floating_point():
+            own.copy_(own.roll(1, 0))
+
+    patch.setattr(BUCKETS.BucketedGraphs, "_place", place)
+
+
+@fault
+def slots_are_one_too_few(patch: Patch) -> None:
+    real = BUCKETS.BucketedGraphs._place
+
+    def place(self: Any, i: int, given: Tensor, own: Tensor, pad: Any) -> None:
+        real(self, i, given, own, pad)
+        if pad == -1:
+            own[given.shape[0] - 1 :].fill_(-1)
+
+    patch.setattr(BUCKETS.BucketedGraphs, "_place", place)
+
+
+@fault
+def slots_may_be_of_any_dtype(patch: Patch) -> None:
+    real = BUCKETS.BucketedGraphs._place
+
+    def place(self: Any, i: int, given: Tensor, own: Tensor, pad: Any) -> None:
+        real(self, i, given.to(own.dtype), own, pad)
+
+    patch.setattr(BUCKETS.BucketedGraphs, "_place", place)
+
+
+@fault
+def rows_without_a_slot_go_to_the_null_block(patch: Patch) -> None:
+    def kept(key: Tensor, value: Tensor, slot_mapping: Tensor) -> Tensor:
+        cache = ir_state.get("kv_cache")
+        target = slot_mapping.clamp(min=0)
+        for held, rows in ((cache[0], key), (cache[1], value)):
+            held.view(-1, *held.shape[2:]).index_copy_(0, target, rows)
+        return (slot_mapping >= 0).sum()
+
+    impl = ir.ops.reshape_and_cache.impls["native"]
+    patch.setattr(impl, "impl_fn", kept)
+    patch.setattr(impl, "func_impl_fn", kept)
+
+
+SMALLEST: dict[tuple[str, str, str], str] = {
+    ("ledger_is_not_checked", "capture-refusal", "not-refused"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing; "
+        "x0: replace; replay()"
+    ),
+    ("ledger_names_nobody", "capture-refusal", "unnamed"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing; "
+        "x0: replace; replay()"
+    ),
+    ("ledger_asserts", "capture-completion", "raised"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing; "
+        "x0: replace; replay()"
+    ),
+    ("ledger_minds_objects", "capture-completion", "refused-legal"): (
+        "x0: float32[] = [1.0], attribute; return x0; x0: view; replay()"
+    ),
+    ("states_are_not_in_the_ledger", "capture-ledger", "unowned"): (
+        "x0: float32[2, 2] = [1.0, 1.0, 1.0, 1.0], state; "
+        "v1, v2 = aten.chunk.default(x0, 2); return nothing"
+    ),
+    ("only_parameters_are_in_the_ledger", "capture-refusal", "not-refused"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing; "
+        "x0: replace; replay()"
+    ),
+    ("entries_lie_elsewhere", "capture-ledger", "elsewhere"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing"
+    ),
+    ("seal_is_forgotten", "capture-refusal", "not-refused"): (
+        "x0: float32[] = [1.0], state; return nothing; states are sealed; x0: replace"
+    ),
+    ("inputs_are_checked_and_not_copied", "capture-values", "value"): (
+        "x0: float32[] = [1.0], static; return x0; replay([3.0])"
+    ),
+    ("inputs_are_copied_in_turn", "capture-values", "value"): (
+        "x0: float32[] = [1.0], static; x1: float32[] = [-3.0], static; return x1; replay(x1, x0)"
+    ),
+    ("inputs_are_cast", "capture-refusal", "not-refused"): (
+        "x0: float32[] = [1.0], static; return nothing; replay with inputs of another dtype"
+    ),
+    ("inputs_are_filled_before_the_ledger_is_asked", "capture-memory", "changed-by-refusal"): (
+        "x0: float32[] = [1.0], static; x1: float32[] = [1.0], attribute; "
+        "v2 = aten.clone.default(x1); return nothing; x1: replace; replay([-1.5])"
+    ),
+    ("misfits_are_asserted", "capture-completion", "raised"): (
+        "return nothing; replay with inputs of another rank"
+    ),
+    ("writes_happen_once", "capture-memory", "owner-after"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.add_.Tensor(x0, 1); return nothing; replay()"
+    ),
+    ("writes_happen_once", "capture-padding", "owner-after"): (
+        "x0: bfloat16[2, 1] = [1.0, 1.0], static, padded with 0; "
+        "x1: int64[2] = [1, 2], static, padded with -1; "
+        "x2: bfloat16[2, 2, 2, 1, 1] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], kv_cache; "
+        "v3 = aten.view.default(x0, [2, 1, 1]); "
+        "v4 = ir.reshape_and_cache.default(x2, v3, v3, x1); return nothing; "
+        "captured for 2 rows; replay([1.0, 2.0], [1, 2])"
+    ),
+    ("generator_starts_anew_at_each_replay", "capture-eager", "replay-differs"): (
+        "return nothing, four random numbers; the generator is seeded with 42; replay()"
+    ),
+    ("results_are_the_graphs_own", "capture-held", "result-shared"): (
+        "x0: float32[] = [1.0], attribute; return x0; replay()"
+    ),
+    ("results_are_widened", "capture-values", "dtype"): (
+        "x0: float32[] = [1.0], attribute; return x0; replay()"
+    ),
+    ("results_have_a_row_more", "capture-values", "shape"): (
+        "x0: float32[] = [1.0], attribute; return x0; replay()"
+    ),
+    ("results_are_on_meta", "capture-layout", "device"): (
+        "x0: float32[] = [1.0], attribute; return x0; replay()"
+    ),
+    ("results_are_packed", "capture-layout", "stride"): (
+        "x0: float32[2, 3, 2] strides [1, 2, 6], attribute; return x0; replay()"
+    ),
+    ("one_result_more", "capture-values", "arity"): ("return nothing; replay()"),
+    ("results_go_with_the_next_replay", "capture-held", "held-overwritten"): (
+        "x0: float32[] = [1.0], attribute; return x0; replay(); replay()"
+    ),
+    ("capture_leaves_what_it_wrote", "capture-memory", "trace-left"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.add_.Tensor(x0, 1); return nothing"
+    ),
+    ("syncs_are_not_seen", "capture-refusal", "not-refused"): ("trap: item; return nothing"),
+    ("syncs_have_another_reason", "capture-refusal", "wrong-reason"): (
+        "trap: nonzero; return nothing"
+    ),
+    ("owners_are_not_compared", "capture-refusal", "not-refused"): (
+        "trap: grown-state; return nothing"
+    ),
+    ("recordings_are_not_compared", "capture-refusal", "not-refused"): (
+        "trap: other-thread; return nothing"
+    ),
+    ("replays_inside_a_capture_are_not_refused", "capture-refusal", "not-refused"): (
+        "trap: nested-replay; return nothing"
+    ),
+    ("writers_are_refused", "capture-completion", "refused-legal"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.add_.Tensor(x0, 0); return nothing"
+    ),
+    ("rows_of_a_larger_batch_stay", "capture-padding", "outside-slots"): (
+        "x0: float32[2, 4] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], static, padded with 0; "
+        "x1: int64[2] = [1, 2], static, padded with -1; "
+        "x2: float32[4] = [1.0, 1.0, 1.0, 1.0], static; "
+        "x3: float32[2, 1, 4, 2, 2], kv_cache; v4 = aten.mul.Tensor(x0, x2); "
+        "v5 = aten.view.default(x0, [-1, 2, 2]); v6 = aten.view.default(v4, [-1, 2, 2]); "
+        "v7 = ir.reshape_and_cache.default(x3, v5, v6, x1); return nothing; "
+        "captured for 2 rows; "
+        "replay([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [1, 2], [1.0, 1.0, 1.0, 1.0]); "
+        "replay([1.0, 1.0, 1.0, 1.0], [-1], [1.0, 2.0, 1.0, 2.0])"
+    ),
+    ("padding_is_zero", "capture-padding", "outside-slots"): (
+        "x0: bfloat16[2, 1] = [1.0, 1.0], static, padded with 0; "
+        "x1: int64[2] = [1, 2], static, padded with -1; "
+        "x2: bfloat16[2, 2, 2, 1, 1] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], kv_cache; "
+        "v3 = aten.view.default(x0, [-1, 1, 1]); "
+        "v4 = ir.reshape_and_cache.default(x2, v3, v3, x1); return nothing; "
+        "captured for 2 rows; replay([1.0], [1])"
+    ),
+    ("batches_are_cut_from_the_end", "capture-padding", "real-row"): (
+        "x0: float32[2, 2] = [1.0, 1.0, 1.0, 1.0], static, padded with 0; return x0; "
+        "captured for 2 rows; replay([1.0, 1.0])"
+    ),
+    ("slots_are_one_too_few", "capture-padding", "owner-after"): (
+        "x0: bfloat16[2, 1] = [1.0, 1.0], static, padded with 0; "
+        "x1: int64[2] = [1, 2], static, padded with -1; "
+        "x2: bfloat16[2, 2, 2, 1, 1] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], kv_cache; "
+        "v3 = aten.view.default(x0, [2, 1, 1]); "
+        "v4 = ir.reshape_and_cache.default(x2, v3, v3, x1); return nothing; "
+        "captured for 2 rows; replay([1.0, 2.0], [1, 2])"
+    ),
+    ("slots_may_be_of_any_dtype", "capture-refusal", "not-refused"): (
+        "x0: float32[1, 1] = [1.0], static, padded with 0; return nothing; "
+        "captured for 1 rows; replay with inputs of another dtype"
+    ),
+    ("rows_without_a_slot_go_to_the_null_block", "capture-padding", "outside-slots"): (
+        "x0: bfloat16[1, 1] = [1.0], static, padded with 0; "
+        "x1: int64[1] = [1], static, padded with -1; "
+        "x2: bfloat16[2, 1, 2, 1, 1] = [1.0, 1.0, 1.0, 1.0], kv_cache; "
+        "v3 = aten.view.default(x0, [1, 1, 1]); "
+        "v4 = ir.reshape_and_cache.default(x2, v3, v3, x1); return nothing; "
+        "captured for 1 rows; replay([-1.5], [-1])"
+    ),
+}
+"""What each fault shrinks to, by fault, judge and kind."""
+
+ROWS: dict[str, tuple[str, ...] | str] = {
+    "flashinfer#4398": ("ledger_is_not_checked",),
+    "vllm#45487": ("seal_is_forgotten",),
+    "TensorRT-LLM#16290": ("owners_are_not_compared",),
+    "vllm#44868": ("ledger_is_not_checked", "states_are_not_in_the_ledger"),
+    "vllm#11596": ("owners_are_not_compared",),
+    "flashinfer#2185": ("inputs_are_checked_and_not_copied",),
+    "vllm#13418": ("rows_of_a_larger_batch_stay",),
+    "vllm#38719": ("padding_is_zero",),
+    "vllm#36939": ("rows_without_a_slot_go_to_the_null_block",),
+    "sglang#24743": ("padding_is_zero", "slots_may_be_of_any_dtype"),
+    "TensorRT-LLM#13278": ("rows_of_a_larger_batch_stay", "padding_is_zero"),
+    "vllm#26675": "of hooks: property connector",
+    "vllm#29608": "of hooks: property connector",
+    "TensorRT-LLM#8275": "of streams, which a host has not: tests marked gpu",
+    "vllm#28537": "of metadata: property connector",
+    "vllm#48251": ("only_parameters_are_in_the_ledger",),
+    "vllm#41613": ("syncs_are_not_seen",),
+    "pytorch#84967": ("generator_starts_anew_at_each_replay",),
+    "pytorch#144386": ("results_are_the_graphs_own", "results_go_with_the_next_replay"),
+}
+"""The rows of class 3 of the bugs that judges must see: faults modelled on each, or where."""
+
+RARE = {"crash", "timeout"}
+"""Kinds for what ends a process: tests of the engine show them."""
+
+
+class Captures:
+    """`ir.capture` in this process, so that a fault can be planted."""
+
+    name = "ir"
+
+    def observe(self, case: CaptureCase, provider: str, route: str, probes: object):
+        return observe(case, route)
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        FAULTS[name](patch)
+        yield
+
+
+def disagreements(case: CaptureCase) -> list[Verdict]:
+    checker = CaseChecker(cast(Subject, Captures()), PROPERTIES["addresses"], case, "cpu")
+    results = checker.observe("host", "host", None, interpreted=False)
+    return [r.verdict for r in results if r.verdict.outcome is Outcome.DISAGREES]
+
+
+def cases(count: int = 200) -> Iterator[CaptureCase]:
+    traps = tuple(TRAPS)
+    for i in range(count):
+        yield drawn_case(SeededChooser(0, "mutants", "drawn", i))
+        trap = traps[17 * i % len(traps)]
+        yield refused_case(SeededChooser(0, "mutants", "refused", i), trap)
+        yield padded_case(SeededChooser(0, "mutants", "padded", i))
+        if i % 4 == 0:
+            yield called_case(SeededChooser(0, "mutants", "called", i))
+            yield shared_case(SeededChooser(0, "mutants", "shared", i))
+
+
+def smallest(name: str, judge: str, kind: str) -> str:
+    """The case to which a fault's disagreement shrinks, as the report prints it."""
+
+    def shows(case: CaptureCase) -> bool:
+        return any((v.judge, v.kind) == (judge, kind) for v in disagreements(case))
+
+    with planted(name):
+        found = next(case for case in cases() if shows(case))
+        shrunk = shrink(found, shows, limit=600).case
+    assert disagreements(shrunk) == []
+    return "; ".join(kind_named("capture").lines(shrunk))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pinned", SMALLEST, ids=lambda pinned: f"{pinned[0]}-{pinned[2]}")
+def test_a_fault_is_seen_and_shrinks_to_its_smallest_case(pinned: tuple[str, str, str]):
+    assert smallest(*pinned) == SMALLEST[pinned]
+
+
+def test_every_fault_is_pinned():
+    assert {name for name, _, _ in SMALLEST} == set(FAULTS)
+
+
+def test_every_row_has_faults_that_are_pinned_or_says_where_it_is_judged():
+    named = {name for row in ROWS.values() if isinstance(row, tuple) for name in row}
+    assert named <= set(FAULTS)
+    assert len(ROWS) == 19
+
+
+def test_without_a_fault_no_judge_speaks():
+    assert [v for case in cases(8) for v in disagreements(case)] == []
+
+
+def test_every_kind_of_disagreement_is_shown_by_a_fault():
+    shown = {(judge, kind) for _, judge, kind in SMALLEST}
+    judges = PROPERTIES["addresses"].judges
+    kinds = {(judge, kind) for judge in judges for kind in JUDGES[judge].kinds if kind not in RARE}
+    assert kinds - shown == set()
+
+
+def script_of(case: CaptureCase, judge: str, kind: str, place: Place, route: str = "host") -> str:
+    finding = Finding(
+        fingerprint="0" * 12,
+        property="addresses",
+        subject="ir",
+        op="capture",
+        provider="host",
+        route=route,
+        judge=judge,
+        kind=kind,
+        contract="",
+        device="cpu",
+        case=case,
+        place=place,
+        versions={"torch": "2.13.0"},
+    )
+    return kind_named("capture").script(finding, expect_capture(case))
+
+
+def status_of(script: Path) -> int:
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(script), run_name="__main__")
+    finally:
+        # A script ends with its process; here what it registered stays.
+        for graph in ir_state.sealed:
+            ir_state.unseal(graph)
+        for name in [n for n in ir_state.types if n.startswith("irverify_")]:
+            ir_state.unregister_type(name)
+        ir_state.discard("kv_cache")
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ledger_is_not_checked",
+        "ledger_asserts",
+        "inputs_are_checked_and_not_copied",
+        "writes_happen_once",
+        "results_are_the_graphs_own",
+        "results_go_with_the_next_replay",
+        "syncs_are_not_seen",
+        "padding_is_zero",
+        "rows_without_a_slot_go_to_the_null_block",
+    ],
+)
+def test_a_script_exits_1_while_the_fault_is_there_and_0_without(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    script = tmp_path / "script.py"
+    with planted(name):
+        case, found = next((c, d[0]) for c in scripted() if (d := disagreements(c)))
+        assert found.place is not None
+        script.write_text(script_of(case, found.judge, found.kind, found.place))
+        assert status_of(script) == 1
+        assert "observed" in capsys.readouterr().out
+    assert status_of(script) == 0
+    assert capsys.readouterr().out == "no fault\n"
+
+
+def scripted() -> Iterator[CaptureCase]:
+    """Cases that a script can stand for."""
+    for case in cases():
+        expected = expect_capture(case)
+        exact = isinstance(expected, ExpectedCapture) and (expected.exact or expected.refused)
+        if exact and not case.noise:
+            yield case
+
+
+@pytest.mark.parametrize(
+    ("change", "route", "judge", "message"),
+    [
+        ({"noise": True}, "host", "capture-values", "no contract settles"),
+        ({}, "compiled", "capture-values", "no script for route 'compiled'"),
+        ({}, "host", "capture-ledger", "no script for judge 'capture-ledger'"),
+    ],
+)
+def test_no_script_stands_for_what_it_could_not_show(change, route: str, judge: str, message: str):
+    case = replace(plain_case(SeededChooser(0, "script")), **change)
+    place = Place(name="x", observed="", expected="")
+    with pytest.raises(ScriptError, match=message):
+        script_of(case, judge, "value", place, route)
