@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from ir.connector.contract import ScheduledRequest, SchedulerOutput
 from ir.connector.errors import LifecycleError, LoadError
-from ir.connector.store import FileStore, entry_key
+from ir.connector.store import entry_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,17 @@ class TransferMetadata:
     saves: tuple[Transfer, ...] = ()
 
 
+class Entries(Protocol):
+    """A store, as far as the scheduler asks it."""
+
+    def has(self, key: str) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPrompts:
     """The scheduler side over a store: prompts by their longest prefix of whole blocks."""
 
-    store: FileStore
+    store: Entries
     model: str
     block_size: int
 

@@ -9,6 +9,7 @@ with ServedEngine(prefill) as p, ServedEngine(decode) as d:
 """
 
 from ir.connector.nixl.connector import NixlConnector
+from ir.connector.nixl.file_connector import NixlFileConnector
 from ir.connector.nixl.handover import Prefilled, Role
 from ir.connector.nixl.served import ServedEngine, serve_apart
 from ir.connector.nixl.serving import EngineSetup, Served, ServingEngine
@@ -18,6 +19,7 @@ from ir.connector.nixl.transport import Transport, in_process
 __all__ = [
     "EngineSetup",
     "NixlConnector",
+    "NixlFileConnector",
     "Prefilled",
     "Role",
     "Served",

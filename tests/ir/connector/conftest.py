@@ -16,8 +16,15 @@ from ir.connector import (
     SchedulerOutput,
     StagedFileConnector,
 )
+from ir.connector.nixl import NixlFileConnector
+from ir.transfer.nixl import NixlMissingError
+from ir.transfer.nixl.binding import installed
 
-CONNECTORS = {"file": FileConnector, "staged": StagedFileConnector}
+CONNECTORS = {
+    "file": FileConnector,
+    "staged": StagedFileConnector,
+    "nixl-file": NixlFileConnector,
+}
 
 
 class Noting:
@@ -80,6 +87,15 @@ def noting() -> type[Noting]:
     return Noting
 
 
+@pytest.fixture(scope="session")
+def nixl() -> None:
+    """NIXL is there; tests that move data with it ask for it."""
+    try:
+        installed()
+    except NixlMissingError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def model() -> PagedModel:
     torch.manual_seed(0)
@@ -88,4 +104,6 @@ def model() -> PagedModel:
 
 @pytest.fixture(params=CONNECTORS)
 def connector(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param == "nixl-file":
+        request.getfixturevalue("nixl")
     return CONNECTORS[request.param](tmp_path / "store", model="m", block_size=4)

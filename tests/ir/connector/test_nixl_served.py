@@ -13,8 +13,7 @@ import pytest
 from ir.connector import ConnectorError, ModelSize, PagedModel, Runner, Scheduler
 from ir.connector.nixl import EngineSetup, Role, ServedEngine, serve_apart
 from ir.transfer import IncompatibleEnginesError
-from ir.transfer.nixl import NixlMissingError, PeerError
-from ir.transfer.nixl.binding import installed
+from ir.transfer.nixl import PeerError
 
 TOKENS = 4
 PROMPTS = {"r0": (1, 2, 3, 4, 5), "r1": (7, 8, 9, 10, 11, 12, 13, 14), "r2": (3, 3)}
@@ -23,14 +22,6 @@ D = replace(P, engine_id="D", role=Role.CONSUMER)
 TLS = {"default": None, "tcp": "tcp,self"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("nixl")]
-
-
-@pytest.fixture(scope="session")
-def nixl() -> None:
-    try:
-        installed()
-    except NixlMissingError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(params=TLS)
