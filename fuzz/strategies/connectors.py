@@ -103,7 +103,9 @@ class _Scheduler:
                 requests.append(served)
         finished, self.ended = tuple(self.ended), []
         dies = -1
-        if self.stores and any(r.save for r in requests) and chooser.chance(0.15):
+        if any(r.save for r in requests) and chooser.chance(
+            0.5 if self._replaces(requests) else 0.1
+        ):
             dies = chooser.integer(0, 3)
         event = Serve(requests=tuple(requests), finished=finished, dies=dies)
         moved = self.life.move(tuple(request_of(r) for r in requests), dies=dies)
@@ -112,6 +114,11 @@ class _Scheduler:
         for name in moved.failed:
             self._end(next(r for r in self.running if r.name == name))
         return event
+
+    def _replaces(self, requests: list[Served]) -> bool:
+        """Whether an entry is saved that is there already."""
+        b = self.case.size.block_size
+        return any(r.prompt[: r.save // b * b] in self.life.store for r in requests if r.save)
 
     def _disturb(self) -> None:
         """Somebody is aborted, or gives its blocks away and waits again."""

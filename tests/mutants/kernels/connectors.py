@@ -1,0 +1,543 @@
+"""Faults that runners and KV connectors really had, planted one by one into ``ir.connector``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import MappingProxyType
+
+import pytest
+import torch
+
+import ir.connector as connectors
+from ir.capture import BucketedGraphs
+from ir.connector import (
+    FileConnector,
+    Finished,
+    GraphMode,
+    LifecycleError,
+    LoadError,
+    PolicyError,
+    layerwise,
+    lifecycle,
+    staged,
+    store,
+)
+from ir.connector import batch as batches
+from ir.connector import runner as runners
+from ir.connector.lifecycle import WorkerStep
+from ir.connector.runner import Forward, Runner
+from ir.connector.transfers import (
+    StoredPrompts,
+    TransferMetadata,
+    bound_metadata,
+    by_slot,
+    checked,
+    index,
+)
+
+Patch = pytest.MonkeyPatch
+
+_graph_mode = runners.graph_mode
+_prepare = lifecycle.prepare
+_batch_of = batches.batch_of
+_build = StoredPrompts.build
+_save_hook = WorkerStep.save_kv_layer
+_entered = Runner._entered
+_run = Runner._run
+_replay = BucketedGraphs.replay
+
+
+def _everywhere(patch: Patch, name: str, replacement: object) -> None:
+    """Where the runner finds it, and where a step by hand does."""
+    patch.setattr(runners, name, replacement)
+    patch.setattr(connectors, name, replacement)
+
+
+def _dummy_metadata_lacks_a_field(patch: Patch) -> None:
+    """vllm#28537: what capture is given is less than a real step's, and an assertion says so."""
+
+    def start_load_kv(self: FileConnector) -> None:
+        metadata = bound_metadata(self._metadata, "start_load_kv")
+        if not metadata.loads and not metadata.saves:
+            raise AssertionError("no metadata of this step")
+
+    patch.setattr(FileConnector, "start_load_kv", start_load_kv)
+
+
+def _full_is_refused_where_it_could_give_way(patch: Patch) -> None:
+    def graph_mode(connector: object, asked: GraphMode) -> GraphMode:
+        found = _graph_mode(connector, asked)
+        if found is not asked:
+            raise PolicyError("graphs", asked.value, found.value)
+        return found
+
+    patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _dummy_run_has_a_way_of_its_own(patch: Patch) -> None:
+    """vllm#26675, vllm#28253, vllm#27026: hooks are called, but no step was entered."""
+
+    @contextmanager
+    def entered(self: Runner, output: connectors.SchedulerOutput) -> Iterator[WorkerStep | None]:
+        if output.requests or self.connector is None:
+            with _entered(self, output) as step:
+                yield step
+            return
+        self.connector.start_load_kv()
+        yield None
+
+    patch.setattr(Runner, "_entered", entered)
+
+
+def _undeclared_connectors_pass(patch: Patch) -> None:
+    """vllm#31057: who does not opt in to piecewise graphs is captured and skipped."""
+
+    def graph_mode(connector: object, asked: GraphMode) -> GraphMode:
+        if getattr(connector, "graph_policy", None) is None:
+            return GraphMode.EAGER
+        return _graph_mode(connector, asked)
+
+    patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _what_hooks_record_is_not_looked_at(patch: Patch) -> None:
+    """vllm#29608, vllm#29755: Python hooks are captured as nothing, and a replay skips them."""
+
+    @contextmanager
+    def captured(self: WorkerStep, call: str, layer: str) -> Iterator[None]:
+        yield
+
+    patch.setattr(WorkerStep, "_captured", captured)
+
+
+def _refusal_is_no_documented_error(patch: Patch) -> None:
+    def graph_mode(connector: object, asked: GraphMode) -> GraphMode:
+        try:
+            return _graph_mode(connector, asked)
+        except PolicyError as error:
+            raise ValueError(str(error)) from error
+
+    patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _graphs_are_given_up_silently(patch: Patch) -> None:
+    """TensorRT-LLM#16072: an eager fallback that nobody is told of."""
+
+    def graph_mode(connector: object, asked: GraphMode) -> GraphMode:
+        found = _graph_mode(connector, asked)
+        return GraphMode.EAGER if found is not asked else found
+
+    patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _hooks_are_turned_off_in_dummy_runs(patch: Patch) -> None:
+    """vllm#27026, as merged: nothing is bound in a dummy run, and hooks look away."""
+
+    @contextmanager
+    def entered(self: Runner, output: connectors.SchedulerOutput) -> Iterator[WorkerStep | None]:
+        if output.requests:
+            with _entered(self, output) as step:
+                yield step
+        else:
+            yield None
+
+    patch.setattr(Runner, "_entered", entered)
+
+
+def _last_layer_is_not_saved(patch: Patch) -> None:
+    def save_kv_layer(self: WorkerStep, layer: str, cache: torch.Tensor) -> None:
+        if layer == self._layers[-1]:
+            self._hook("save_kv_layer", layer, 1)
+        else:
+            _save_hook(self, layer, cache)
+
+    patch.setattr(WorkerStep, "save_kv_layer", save_kv_layer)
+
+
+def _graphs_are_replayed_twice(patch: Patch) -> None:
+    def replay(self: BucketedGraphs, *inputs: torch.Tensor) -> object:
+        _replay(self, *inputs)
+        return _replay(self, *inputs)
+
+    patch.setattr(BucketedGraphs, "replay", replay)
+
+
+def _real_steps_may_run_twice(patch: Patch) -> None:
+    def begin_pass(self: WorkerStep) -> None:
+        self._require("a forward pass", lifecycle._Phase.LAYERS)
+        self._passes += 1
+        self._hooks = 0
+
+    patch.setattr(WorkerStep, "begin_pass", begin_pass)
+
+
+def _dummy_steps_run_once(patch: Patch) -> None:
+    """A capture runs the layers more than once."""
+
+    def begin_pass(self: WorkerStep) -> None:
+        self._require("a forward pass", lifecycle._Phase.LAYERS)
+        if self._passes:
+            raise LifecycleError("a forward pass", "the second", "one")
+        self._passes += 1
+        self._hooks = 0
+
+    patch.setattr(WorkerStep, "begin_pass", begin_pass)
+
+
+def _steps_may_end_early(patch: Patch) -> None:
+    def close(self: WorkerStep, *, failed: bool) -> None:
+        self._phase = lifecycle._Phase.CLOSED
+
+    patch.setattr(WorkerStep, "close", close)
+
+
+def _steps_of_two_passes_do_not_end(patch: Patch) -> None:
+    close = WorkerStep.close
+
+    def stricter(self: WorkerStep, *, failed: bool) -> None:
+        close(self, failed=failed)
+        if self._passes > 1:
+            raise LifecycleError("a step that ends", f"{self._passes} passes long", "one")
+
+    patch.setattr(WorkerStep, "close", stricter)
+
+
+def _who_finished_is_forgotten(patch: Patch) -> None:
+    def prepare(connector, output=connectors.EMPTY):
+        return replace(_prepare(connector, output), finished=frozenset())
+
+    _everywhere(patch, "prepare", prepare)
+
+
+def _calls_with_nothing_bound_do_nothing(patch: Patch) -> None:
+    """vllm#27026, another way: a dummy run binds nothing, and the connector does not mind."""
+
+    @contextmanager
+    def worker_step(connector, prepared, layers) -> Iterator[WorkerStep]:
+        step = WorkerStep(connector, prepared, layers)
+        if not prepared.dummy:
+            connector.bind_connector_metadata(prepared.metadata)
+        failed = True
+        try:
+            yield step
+            failed = False
+        finally:
+            connector.clear_connector_metadata()
+            step.close(failed=failed)
+
+    def tolerated(metadata: object, call: str) -> TransferMetadata:
+        return metadata if isinstance(metadata, TransferMetadata) else TransferMetadata()
+
+    _everywhere(patch, "worker_step", worker_step)
+    for module in (layerwise, staged):
+        patch.setattr(module, "bound_metadata", tolerated)
+
+
+def _dummy_metadata_is_made_by_the_runner(patch: Patch) -> None:
+    """vllm#28537 by another hand: metadata that the connector never saw."""
+
+    def prepare(connector, output=connectors.EMPTY):
+        real = _prepare(connector, output)
+        return replace(real, metadata=TransferMetadata()) if real.dummy else real
+
+    _everywhere(patch, "prepare", prepare)
+
+
+def _dummy_metadata_is_made_once(patch: Patch) -> None:
+    kept: dict[int, tuple[object, lifecycle.Prepared]] = {}
+
+    def prepare(connector, output=connectors.EMPTY):
+        if output.requests or output.finished:
+            return _prepare(connector, output)
+        if id(connector) not in kept:
+            kept[id(connector)] = connector, _prepare(connector, output)
+        return kept[id(connector)][1]
+
+    _everywhere(patch, "prepare", prepare)
+
+
+def _failed_steps_stay_bound(patch: Patch) -> None:
+    @contextmanager
+    def worker_step(connector, prepared, layers) -> Iterator[WorkerStep]:
+        step = WorkerStep(connector, prepared, layers)
+        connector.bind_connector_metadata(prepared.metadata)
+        yield step
+        step.close(failed=False)
+        connector.clear_connector_metadata()
+
+    _everywhere(patch, "worker_step", worker_step)
+
+
+def _connector_counts_in_the_output(patch: Patch) -> None:
+    def prepare(connector, output=connectors.EMPTY):
+        return lifecycle.Prepared(
+            metadata=connector.build_connector_meta(output),
+            made_by=lifecycle._kind(connector),
+            dummy=not output.requests,
+            finished=output.finished,
+        )
+
+    def build(self: StoredPrompts, output: connectors.SchedulerOutput) -> TransferMetadata:
+        if output.requests:
+            object.__setattr__(output, "step", output.step + 1)
+        return _build(self, output)
+
+    _everywhere(patch, "prepare", prepare)
+    patch.setattr(StoredPrompts, "build", build)
+
+
+def _kv_is_never_loaded(patch: Patch) -> None:
+    """vllm#29608: attention reads KV that is still on its way."""
+
+    def wait_for_layer_load(self: FileConnector, layer: str) -> None:
+        for transfer, _ in self._loading:
+            self._received.add(transfer.request)
+
+    patch.setattr(FileConnector, "wait_for_layer_load", wait_for_layer_load)
+
+
+def _slots_are_those_of_the_capture(patch: Patch) -> None:
+    """vllm#44868, flashinfer#2185: context that is rebuilt each step is not copied for a replay."""
+
+    def place(self: BucketedGraphs, i: int, given, own, pad) -> None:
+        if i != 2 or len(self._padding) != 4:
+            own[: given.shape[0]].copy_(given)
+            own[given.shape[0] :].fill_(pad)
+
+    patch.setattr(BucketedGraphs, "_place", place)
+
+
+def _loads_go_to_the_first_block(patch: Patch) -> None:
+    build = StoredPrompts._transfer
+
+    def transfer(self: StoredPrompts, r, tokens: int):
+        made = build(self, r, tokens)
+        if tokens != r.load:
+            return made
+        first = r.blocks[0] * self.block_size
+        return replace(made, slots=tuple(first + i % self.block_size for i in range(tokens)))
+
+    patch.setattr(StoredPrompts, "_transfer", transfer)
+
+
+def _slots_of_a_larger_batch_stay(patch: Patch) -> None:
+    """vllm#13418, vllm#13922, vllm#21196: rows that pad keep what the last batch left there."""
+
+    def place(self: BucketedGraphs, i: int, given, own, pad) -> None:
+        own[: given.shape[0]].copy_(given)
+
+    patch.setattr(BucketedGraphs, "_place", place)
+
+
+def _rows_that_pad_write_to_the_null_block(patch: Patch) -> None:
+    """vllm#36939, TensorRT-LLM#13278: a replay's padding has a slot like any row."""
+    patch.setattr(runners, "PADDING", (0, 0, 0, 0))
+
+
+def _dummy_rows_have_slot_zero(patch: Patch) -> None:
+    """vllm#38719"""
+    patch.setattr(batches, "PADDING", (0, 0, 0, 0))
+
+
+def _prompts_of_whole_blocks_lose_their_last(patch: Patch) -> None:
+    """LMCache#5151: a prompt that ends at a block boundary is stored without its last block."""
+
+    def build(self: StoredPrompts, output: connectors.SchedulerOutput) -> TransferMetadata:
+        b = self.block_size
+        shorter = tuple(replace(r, save=max(0, (r.save - 1) // b * b)) for r in output.requests)
+        return _build(self, replace(output, requests=shorter))
+
+    patch.setattr(StoredPrompts, "build", build)
+
+
+def _what_failed_to_load_is_saved(patch: Patch) -> None:
+    def save_kv_layer(self: FileConnector, layer: str, cache: torch.Tensor) -> None:
+        metadata = bound_metadata(self._metadata, "save_kv_layer")
+        for transfer in metadata.saves:
+            taken = by_slot(cache)[:, index(transfer.slots)]
+            self._saving.setdefault(transfer, {})[layer] = taken
+
+    patch.setattr(FileConnector, "save_kv_layer", save_kv_layer)
+
+
+def _entries_are_written_in_place(patch: Patch) -> None:
+    def write(path, data: bytes) -> None:
+        with open(path, "wb") as file:
+            for part in (data[: len(data) // 2], data[len(data) // 2 :]):
+                file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+
+    patch.setattr(store, "write_atomically", write)
+
+
+def _kv_is_saved_before_attention(patch: Patch) -> None:
+    def forward(self: Forward, tokens, position, slot, table) -> object:
+        self.hooks.begin()
+        x, *qkv = runners._tensors(self.pieces[0](tokens, position))
+        attended = x
+        for i, layer in enumerate(self.model.layers):
+            self.hooks.before(layer)
+            self.hooks.after(layer, self.model.caches[layer])
+            attended = self.model.attend(i, tuple(qkv), position, slot, table)
+            if i + 1 < len(self.model.layers):
+                x, *qkv = runners._tensors(self.pieces[i + 1](x, attended, position))
+        return self.pieces[-1](x, attended)
+
+    patch.setattr(Forward, "__call__", forward)
+
+
+def _what_was_written_stays_beside_the_entry(patch: Patch) -> None:
+    def write(path, data: bytes) -> None:
+        beside = path.with_name(f".{path.name}.tmp")
+        beside.write_bytes(data)
+        for _ in range(2):
+            with beside.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.copyfile(beside, path)
+
+    patch.setattr(store, "write_atomically", write)
+
+
+def _last_block_is_never_matched(patch: Patch) -> None:
+    """vllm#18632's neighbour: a whole hit is none."""
+    matched = StoredPrompts.matched_tokens
+
+    def matched_tokens(self: StoredPrompts, prompt: tuple[int, ...]) -> int:
+        found = matched(self, prompt)
+        return found if found < len(prompt) else matched(self, prompt[:-1])
+
+    patch.setattr(StoredPrompts, "matched_tokens", matched_tokens)
+
+
+def _a_dying_save_goes_on(patch: Patch) -> None:
+    def wait_for_save(self: FileConnector) -> None:
+        for transfer, layers in self._saving.items():
+            with contextlib.suppress(BaseException):
+                self.store.save(transfer.key, layers)
+            self._sent.add(transfer.request)
+
+    patch.setattr(FileConnector, "wait_for_save", wait_for_save)
+
+
+def _waited(tell: Callable[[FileConnector, object, LoadError], None]):
+    """`wait_for_layer_load` that tells of a failure in its own way."""
+
+    def wait_for_layer_load(self: FileConnector, layer: str) -> None:
+        for transfer, entry in self._loading:
+            try:
+                loaded = checked(entry.result(), transfer, self._caches)[layer]
+            except LoadError as error:
+                tell(self, transfer, error)
+                continue
+            by_slot(self._caches[layer])[:, index(transfer.slots)] = loaded
+            self._received.add(transfer.request)
+
+    return wait_for_layer_load
+
+
+def _failed_loads_are_kept_quiet(patch: Patch) -> None:
+    patch.setattr(FileConnector, "wait_for_layer_load", _waited(lambda c, t, e: None))
+
+
+def _a_failure_is_everybodys(patch: Patch) -> None:
+    def tell(connector: FileConnector, transfer: object, error: LoadError) -> None:
+        metadata = bound_metadata(connector._metadata, "wait_for_layer_load")
+        for other in (*metadata.loads, *metadata.saves):
+            connector._failed[other.request] = str(error)
+
+    patch.setattr(FileConnector, "wait_for_layer_load", _waited(tell))
+
+
+def _finished(patch: Patch, change: Callable[[FileConnector], Mapping[str, object]]) -> None:
+    """`get_finished` that reports something else."""
+    found = FileConnector.get_finished
+
+    def get_finished(self: FileConnector, finished: frozenset[str]) -> Finished:
+        told = found(self, finished)
+        fields = {"sent": told.sent, "received": told.received, "failed": told.failed}
+        return Finished(**{**fields, **change(self)})
+
+    patch.setattr(FileConnector, "get_finished", get_finished)
+
+
+def _what_is_asked_for_is_received(patch: Patch) -> None:
+    _finished(
+        patch, lambda c: {"received": frozenset(transfer.request for transfer, _ in c._loading)}
+    )
+
+
+def _what_is_taken_is_sent(patch: Patch) -> None:
+    _finished(patch, lambda c: {"sent": frozenset(t.request for t in c._saving)})
+
+
+def _all_tokens_are_of_the_first_row(patch: Patch) -> None:
+    def batch_of(output, size):
+        made = _batch_of(output, size)
+        return replace(made, ends=dict.fromkeys(made.ends, 0))
+
+    patch.setattr(runners, "batch_of", batch_of)
+
+
+def _rows_come_back_in_reverse(patch: Patch) -> None:
+    def run(self: Runner, batch, step) -> torch.Tensor:
+        return _run(self, batch, step).flip(0)
+
+    patch.setattr(Runner, "_run", run)
+
+
+FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
+    {
+        name.removeprefix("_"): plant
+        for name, plant in (
+            (fault.__name__, fault)
+            for fault in (
+                _dummy_metadata_lacks_a_field,
+                _full_is_refused_where_it_could_give_way,
+                _dummy_run_has_a_way_of_its_own,
+                _undeclared_connectors_pass,
+                _what_hooks_record_is_not_looked_at,
+                _refusal_is_no_documented_error,
+                _graphs_are_given_up_silently,
+                _hooks_are_turned_off_in_dummy_runs,
+                _last_layer_is_not_saved,
+                _graphs_are_replayed_twice,
+                _real_steps_may_run_twice,
+                _dummy_steps_run_once,
+                _steps_may_end_early,
+                _steps_of_two_passes_do_not_end,
+                _who_finished_is_forgotten,
+                _calls_with_nothing_bound_do_nothing,
+                _dummy_metadata_is_made_by_the_runner,
+                _dummy_metadata_is_made_once,
+                _failed_steps_stay_bound,
+                _connector_counts_in_the_output,
+                _kv_is_never_loaded,
+                _slots_are_those_of_the_capture,
+                _loads_go_to_the_first_block,
+                _slots_of_a_larger_batch_stay,
+                _rows_that_pad_write_to_the_null_block,
+                _dummy_rows_have_slot_zero,
+                _prompts_of_whole_blocks_lose_their_last,
+                _what_failed_to_load_is_saved,
+                _entries_are_written_in_place,
+                _kv_is_saved_before_attention,
+                _what_was_written_stays_beside_the_entry,
+                _last_block_is_never_matched,
+                _a_dying_save_goes_on,
+                _failed_loads_are_kept_quiet,
+                _a_failure_is_everybodys,
+                _what_is_asked_for_is_received,
+                _what_is_taken_is_sent,
+                _all_tokens_are_of_the_first_row,
+                _rows_come_back_in_reverse,
+            )
+        )
+    }
+)
+"""By name, what plants the fault."""
