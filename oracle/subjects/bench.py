@@ -23,7 +23,13 @@ def timings(rounds: int) -> list[Timing]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [*_dispatch(rounds), *_lowering(rounds), *_clones(rounds), *_transfer(rounds)]
+        return [
+            *_dispatch(rounds),
+            *_states(rounds),
+            *_lowering(rounds),
+            *_clones(rounds),
+            *_transfer(rounds),
+        ]
     finally:
         torch.set_num_threads(threads)
 
@@ -80,6 +86,35 @@ def _dispatch(rounds: int) -> list[Timing]:
         _paired("dispatched, no torch wrap", each["unwrapped"], "call", beside, each["native"]),
         _paired("dispatched, torch wrap", each["wrapped"], "call", beside, each["native"]),
     ]
+
+
+def _states(rounds: int) -> list[Timing]:
+    """A state in its scope, beside what any such look-up costs: a dict by context variable."""
+    from contextvars import ContextVar
+
+    import ir
+    from ir import ir_state
+
+    name, variable = "irverify_bench", ContextVar("scope", default="3")
+    plain = {("3", name): object()}
+    ir_state.register_type(name, object, per="layer", replace=True)
+
+    def looked_up(wanted: str) -> object:
+        return plain[variable.get(), wanted]
+
+    def times(call: Callable[[str], object]) -> Any:
+        def run(_: Any) -> None:
+            for _ in range(_CALLS):
+                call(name)
+
+        return (lambda: None), run
+
+    with ir.scope(layer=3):
+        took = _best({"get": times(ir_state.get), "plain": times(looked_up)}, 4 * rounds)
+    ir_state.unregister_type(name)
+    beside = "dict[ctxvar, name]"
+    each = {what: seconds / _CALLS for what, seconds in took.items()}
+    return [_paired("ir_state.get", each["get"], "call", beside, each["plain"])]
 
 
 def _lowering(rounds: int) -> list[Timing]:

@@ -11,6 +11,7 @@ ROWS = [
     "rms_norm native, 4 x 64",
     "dispatched, no torch wrap",
     "dispatched, torch wrap",
+    "ir_state.get",
     "lower 64 nodes, cache cold",
     "lower 64 nodes, cache warm",
     "key made and found",

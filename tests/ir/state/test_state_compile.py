@@ -11,6 +11,7 @@ from torch import Tensor, nn
 import ir
 import ir.compilation
 from ir import IrContext, ir_state
+from ir.capture import capture
 from ir.compilation import ReplacementCache, Report
 from ir.op import IrOp, register_op
 
@@ -296,7 +297,10 @@ def test_a_tree_of_tensors_is_state(fresh: Names):
     assert ir_state.get(name)["parts"][0].tolist() == [8, 8]
 
 
-def test_128_mib_for_32_layers_are_allocated_once(fresh: Names):
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_128_mib_for_32_layers_are_allocated_once_for_each_scope_that_keeps_them(
+    fresh: Names, ranks: int
+):
     name, made = fresh("workspace"), []
     size = 128 * 2**20
 
@@ -304,7 +308,7 @@ def test_128_mib_for_32_layers_are_allocated_once(fresh: Names):
         made.append(1)
         return torch.zeros(size, dtype=torch.uint8)
 
-    ir_state.register_type(name, create, per=())
+    ir_state.register_type(name, create, per="rank")
 
     def native(x: Tensor) -> Tensor:
         workspace = ir_state.get(name)
@@ -315,7 +319,7 @@ def test_128_mib_for_32_layers_are_allocated_once(fresh: Names):
 
     def model(x: Tensor) -> Tensor:
         for i in range(32):
-            with ir.scope(layer=i):
+            with ir.scope(layer=i, rank=i % ranks):
                 x = op(x)
         return x
 
@@ -323,10 +327,10 @@ def test_128_mib_for_32_layers_are_allocated_once(fresh: Names):
         assert model(torch.zeros(1)).item() == 32
         g = compiled(model)
         assert [g(torch.zeros(1)).item() for _ in range(2)] == [32, 32]
-    assert made == [1]
-    assert ir_state.get(name)[0].item() == 96
-    assert ir_state.describe().bytes_by_device["cpu"] >= size
-    assert sum(e.name == name for e in ir_state.describe().entries) == 1
+    assert made == [1] * ranks
+    assert [ir_state.get(name, str(r))[0].item() for r in range(ranks)] == [96 // ranks] * ranks
+    kept = [e for e in ir_state.describe().entries if e.name == name]
+    assert [e.value.nbytes for e in kept] == [size] * ranks
 
 
 @pytest.fixture
@@ -343,7 +347,7 @@ def rfc(fresh: Names) -> Any:
     del ir.ops.quant_op  # type: ignore[attr-defined]
 
 
-def test_the_example_of_the_rfc_runs_as_written(rfc: IrOp):
+def test_the_example_of_the_rfc_runs_as_written_eager_compiled_and_captured(rfc: IrOp):
     @ir.ops.quant_op.register_impl("dynamic")  # type: ignore[attr-defined]
     def dynamic(x: Tensor) -> Tensor:
         amax = ir_state.get("test_rfc_quant_amax", scope=IrContext.get_scope("layer"))
@@ -375,6 +379,14 @@ def test_the_example_of_the_rfc_runs_as_written(rfc: IrOp):
         g = compiled(model)
         for x, expected in zip(xs, eager, strict=True):
             assert torch.equal(g(x), expected)
+        assert [t.data_ptr() for t in held] == addresses
+        assert all(torch.equal(a, b) for a, b in zip(held, after, strict=True))
+        for t in held:
+            t.zero_()
+        graph = capture(model, xs[0].clone())
+        for x, expected in zip(xs, eager, strict=True):
+            assert torch.equal(graph.replay(x), expected)  # type: ignore[arg-type]
+        graph.release()
         assert [t.data_ptr() for t in held] == addresses
         assert all(torch.equal(a, b) for a, b in zip(held, after, strict=True))
         now = [ir_state.get("test_rfc_quant_amax", layer) for layer in layers]
