@@ -15,7 +15,7 @@ from ir.connector.errors import ConnectorError
 from ir.connector.nixl.handover import Prefilled
 from ir.connector.nixl.serving import EngineSetup, Served
 from ir.transfer.nixl.binding import installed
-from ir.transfer.nixl.child import ChildProcess
+from ir.transfer.nixl.child import ANSWER_SECONDS, ChildProcess
 from ir.transfer.nixl.errors import PeerError
 
 POLL_SECONDS = 0.001
@@ -39,7 +39,14 @@ class ServedEngine:
         installed()
         self.setup = setup
         root = str(Path(__file__).parents[3])
-        self.process = ChildProcess(setup.engine_id, tls=tls, program=_PROGRAM, arguments=(root,))
+        self.process = ChildProcess(
+            setup.engine_id,
+            tls=tls,
+            program=_PROGRAM,
+            arguments=(root,),
+            # It answers between steps, and a step may wait for a read.
+            patience=ANSWER_SECONDS + setup.seconds,
+        )
         self._introduce()
 
     def _introduce(self) -> None:

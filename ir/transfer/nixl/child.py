@@ -20,7 +20,8 @@ ANSWER_SECONDS = 20.0
 class ChildProcess:
     """Runs `program` with `arguments`, the descriptor of its pipe, `files` and our process id.
 
-    `tls` goes to UCX as ``UCX_TLS``, None for its default.
+    `tls` goes to UCX as ``UCX_TLS``, None for its default. A process that has not answered within
+    `patience` seconds is not asked again: its answer could come as that to another command.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class ChildProcess:
         program: str,
         arguments: tuple[str, ...],
         files: tuple[int, ...] = (),
+        patience: float = ANSWER_SECONDS,
     ) -> None:
         self.name = name
+        self.patience = patience
         self._tls = tls
         self._program = program
         self._arguments = arguments
@@ -82,9 +85,10 @@ class ChildProcess:
 
     def answer(self) -> Any:
         """The answer to a command that was sent."""
-        seconds = START_SECONDS if self._fresh else ANSWER_SECONDS
+        seconds = START_SECONDS if self._fresh else self.patience
         try:
             if not self._pipe.poll(seconds):
+                self._pipe.close()
                 raise PeerError(
                     "starter", self.name, "silent", f"an answer within {seconds} seconds"
                 )

@@ -414,3 +414,32 @@ def test_a_producer_that_vanishes_costs_the_requests_it_was_to_send(sides: Sides
     sides.until(lambda: not sides.landing())
     assert sides.d.engine.status("d") is Status.FAILED
     assert not any(t.any() for of in sides.d.memory.values() for t in of)
+
+
+def test_a_hold_is_let_go_as_read_only_where_every_rank_has_it(sides: Sides):
+    sides.p.engine.hold("D", "p", seconds=9)
+    assert sides.p.engine.let_go() == {}
+    sides.d.engine.pull("P", REQUEST, seconds=9)
+    sides.until(lambda: not sides.held())
+    assert sides.p.engine.let_go() == {"p": True}
+    assert sides.p.engine.let_go() == {}
+    sides.p.engine.hold("D", "half", seconds=9)
+    sides.tell(0, sides.notice(0, request="half").encode())
+    sides.rest()
+    sides.clock.now = 10
+    sides.until(lambda: not sides.held())
+    sides.p.engine.hold("D", "released", seconds=9)
+    sides.p.engine.release("released")
+    assert sides.p.engine.let_go() == {"half": False, "released": False}
+
+
+def test_a_call_is_answered_by_the_name_of_who_listens(sides: Sides):
+    port = sides.p.channel.port
+    assert sides.d.engine.answer(port) == "P"
+    assert sides.d.engine.life_of("P") == "first"
+    sides.d.engine.call(1, seconds=5)
+    with pytest.raises(HandshakeError, match="a greeting in time"):
+        sides.until(lambda: sides.d.engine.answer(1) is not None)
+    assert sides.d.engine.answer(port) == "P"
+    with pytest.raises(PeerError, match="peer 'X' is unknown"):
+        sides.d.engine.life_of("X")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ir.transfer.nixl import Cluster
+from ir.transfer.nixl import Cluster, PeerError
 from ir.transfer.nixl.process import EngineProcess
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -87,5 +87,24 @@ def test_a_restarted_process_is_another_one_of_the_same_name():
         assert process.pid != before
         assert (process.slab.bytes[:4] == 7).all()
         assert not _lives(before)
+    finally:
+        process.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("nixl")
+def test_an_answer_that_comes_too_late_is_not_taken_for_another():
+    process = EngineProcess("late", tls=None, slab_bytes=1 << 20)
+    try:
+        assert process.ask("snapshot") is None
+        process.stop()
+        process.patience = 0.1
+        with pytest.raises(PeerError, match=r"silent; accepted: an answer within 0.1 seconds"):
+            process.ask("snapshot")
+        process.resume()
+        with pytest.raises(PeerError, match="accepted: a process that lives"):
+            process.ask("snapshot")
+        process.restart()
+        assert process.ask("snapshot") is None
     finally:
         process.close()
