@@ -84,7 +84,6 @@ TRANSFER_JUDGES = (
             "wrong-id": "ids of a group do not begin where its rows do",
             "wraps": "a row ends above 2^64",
             "page-size": "pages have another length than they must have",
-            "page-overflows": "a byte lies beyond its page",
             "refused-legal": "the planner refuses engines at sizes at which they are legal",
             "not-notified": "a producer rank is not told, read or not",
             "notified-wrongly": "a producer rank is told too often, or waits for too many",

@@ -169,9 +169,6 @@ class Unit:
         at = 0
         placed = [(ours[s.tensor] + page * strides[s.tensor] + s.offset, s) for s in slots]
         for target, slot in sorted(placed, key=lambda pair: pair[0].at(sample)):
-            yield Claim(
-                "page-overflows", strides[slot.tensor] - slot.offset - slot.length, at_least=True
-            )
             first = target.at(sample)
             while at < len(ordered) - 1 and _end(ordered[at], sample) <= first:
                 at += 1
@@ -204,10 +201,10 @@ class Unit:
         base = bases(producer, piece.source_rank)[origin.tensor]
         page = Poly.symbol("page.P")
         found = piece.source + target - piece.target
-        yield Claim("wrong-source", found - base - page * stride - origin.offset, False)
         yield Claim("read-outside", piece.source - base, at_least=True)
         end = base + stride * Poly.symbol("n.P")
         yield Claim("read-outside", end - piece.source - piece.length, at_least=True)
+        yield Claim("wrong-source", found - base - page * stride - origin.offset, False)
 
 
 def _bound(value: Poly, path: PathFormulas) -> Poly:

@@ -107,7 +107,8 @@ def _indices(group: CachedGroup, sizes: Mapping[str, int]) -> Iterator[dict[str,
 def counterexample(case: TransferCase, refuted: Refuted) -> TransferCase:
     """The case at the sizes of a refuted claim, its last block in use: what fails when it is run.
 
-    Blocks are as many as the case's requests name, so that the last of them is one of theirs.
+    Blocks are as many as the case's requests name, so that the last of them is one of theirs; wrong
+    ids may be right where both sides have as many, so there one has more.
     """
     sizes = refuted.sizes
     if "tp.P" in sizes:
@@ -132,6 +133,10 @@ def counterexample(case: TransferCase, refuted: Refuted) -> TransferCase:
         )
         for side in ("producer", "consumer")
     }
+    if refuted.kind == "wrong-id":
+        blocks = {"producer": sizes["n.P"], "consumer": sizes["n.D"]}
+        most = max(used.values()) - min(blocks.values())
+        used = {side: most + n for side, n in blocks.items()}
     return replace(
         case,
         model=replace(case.model, groups=groups),

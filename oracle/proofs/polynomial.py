@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from oracle.proofs.division import Monomial, degree, quotient
+from oracle.proofs.division import Monomial, quotient
 from oracle.proofs.paths import Path, UndecidableError, current
 
 
@@ -250,19 +250,20 @@ def _is_zero(value: Poly) -> bool:
     at_least, above, at_most, below = _bounds(here)
     if above or below:
         return False
-    zeros = _zeros(here) if at_least or at_most else set()
-    path, positive = _followed(), here if here.terms[max(here.terms, key=degree)] > 0 else -here
-    question = ("zero", frozenset(zeros or positive.terms.items()))
+    if not (at_least or at_most):
+        # Asked one after the other, so that each way knows which it is.
+        return not (_is_positive(here) or _is_positive(-here))
+    path, value, zeros = _followed(), here if at_least else -here, _zeros(here)
+    question = ("zero", frozenset(zeros or value.terms.items()))
     asked = question in path.known
     answer = path.fork(question)
     if answer:
         path.zero |= zeros
-    if asked:
-        return answer
-    if answer and not zeros:
-        path.conditions += [positive, -positive]
-    elif not answer and len(zeros) > 1:
-        path.conditions.append(sum(map(Poly.symbol, sorted(zeros)), Poly({})) - 1)
+    if not asked and answer and not zeros:
+        path.conditions.append(-value)
+    if not asked and not answer:
+        least = sum(map(Poly.symbol, sorted(zeros)), Poly({})) if zeros else value
+        path.conditions.append(least - 1)
     path.check()
     return answer
 

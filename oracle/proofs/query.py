@@ -48,29 +48,41 @@ class Query:
         self._exact = False
 
     def check(self) -> tuple[str, dict[str, int]] | str | None:
-        """None where all hold, else a kind and sizes; why it is not known, as a slug."""
-        if not self._claims:
+        """None where all hold, else a kind and sizes; why it is not known, as a slug.
+
+        Of several claims that fail the first is told.
+        """
+        if not self._claims or self._holds_linearly(self._claims):
             return None
-        linear = self._negated(exact=False)
-        if linear.check() == self._z3.unsat:
-            return None
+        unknown = None
+        for claim in self._claims:
+            found = None if self._holds_linearly([claim]) else self._fails(claim)
+            if isinstance(found, str):
+                unknown = unknown or found
+            elif found is not None:
+                return claim.kind, found
+        return unknown
+
+    def _holds_linearly(self, claims: Sequence[Claim]) -> bool:
+        return self._negated(claims, exact=False).check() == self._z3.unsat
+
+    def _fails(self, claim: Claim) -> dict[str, int] | str | None:
+        """Sizes at which a claim fails, small ones if there are such; None where it holds."""
         for sizes in self._given:
-            pinned = self._negated(exact=True)
-            self._small(pinned)
+            pinned = self._negated([claim], exact=True)
+            self._small(pinned, claim)
             for name, number in sizes.items():
                 pinned.add(self._symbol(name) == number)
             if pinned.check() == self._z3.sat:
-                return self._found(pinned.model())
+                return self._found(pinned.model(), claim)
         for small in (True, False):
-            exact = self._negated(exact=True)
+            exact = self._negated([claim], exact=True)
             if small:
-                self._small(exact)
+                self._small(exact, claim)
             answer = exact.check()
             if answer == self._z3.sat:
-                return self._found(exact.model())
-        if answer == self._z3.unsat:
-            return None
-        return self._why(exact)
+                return self._found(exact.model(), claim)
+        return None if answer == self._z3.unsat else self._why(exact)
 
     def possible(self) -> bool | str:
         """Whether there are sizes at all at which this path is taken; why it is not known."""
@@ -100,8 +112,8 @@ class Query:
     def _why(self, solver: Any) -> str:
         return "timeout" if "timeout" in solver.reason_unknown() else "unknown"
 
-    def _small(self, solver: Any) -> None:
-        names = {s for claim in self._claims for m in claim.value.terms for s in m}
+    def _small(self, solver: Any, claim: Claim) -> None:
+        names = {s for m in claim.value.terms for s in m}
         for name in sorted(names - {f"n.{side}" for side in SIDES}):
             # Addresses are as large as they like.
             if not name.startswith(("b.", "g.")):
@@ -110,14 +122,14 @@ class Query:
             page, rest = self._symbol(f"page.{side}"), self._symbol(f"rest.{side}")
             solver.add(page >= 0, rest >= 0, page + rest <= SMALL)
 
-    def _negated(self, *, exact: bool) -> Any:
-        """A solver that is satisfied by sizes at which a claim fails."""
-        symbols = {s for claim in self._claims for m in claim.value.terms for s in m}
+    def _negated(self, claims: Sequence[Claim], *, exact: bool) -> Any:
+        """A solver that is satisfied by sizes at which one of the claims fails."""
+        symbols = {s for claim in claims for m in claim.value.terms for s in m}
         solver = self._assuming(exact=exact, symbols=symbols)
-        values = [self._expression(claim.value) for claim in self._claims]
+        values = [self._expression(claim.value) for claim in claims]
         fails = [
             value < 0 if claim.at_least else value != 0
-            for claim, value in zip(self._claims, values, strict=True)
+            for claim, value in zip(claims, values, strict=True)
         ]
         solver.add(self._z3.Or(fails))
         self._bound(solver)
@@ -131,13 +143,19 @@ class Query:
         self._exact = exact
         for condition in self._conditions:
             solver.add(self._expression(condition) >= 0)
-        known = None if symbols is None else set(symbols)
-        for assumed in self._proof.assumed:
-            addresses = {s for m in assumed.terms for s in m if s.startswith("b.")}
-            if known is None or addresses & known:
-                solver.add(self._expression(assumed) >= 0)
+        for assumed in self._ends(symbols):
+            solver.add(self._expression(assumed) >= 0)
         self._bound(solver)
         return solver
+
+    def _ends(self, symbols: Iterable[str] | None) -> list[Poly]:
+        """What is assumed of the addresses among `symbols`, or of all."""
+        known = None if symbols is None else set(symbols)
+        return [
+            assumed
+            for assumed in self._proof.assumed
+            if known is None or known & {s for m in assumed.terms for s in m if s.startswith("b.")}
+        ]
 
     def _bound(self, solver: Any) -> None:
         """Lower bounds of all that has been named so far."""
@@ -172,11 +190,11 @@ class Query:
             terms.append(c * self._variables[monomial])
         return self._z3.Sum(terms)
 
-    def _found(self, model: Any) -> tuple[str, dict[str, int]]:
-        # Of all that fail there, the first that was claimed.
-        kind = next(claim.kind for claim in self._claims if not self._holds(claim, model))
-        names = {s for claim in self._claims for m in claim.value.terms for s in m}
-        names |= {"page.P", "page.D", "rest.P", "rest.D"}
+    def _found(self, model: Any, claim: Claim) -> dict[str, int]:
+        symbols = {s for m in claim.value.terms for s in m}
+        values = (claim.value, *self._conditions, *self._ends(symbols))
+        names = {s for value in values for m in value.terms for s in m}
+        names |= {f"{what}.{side}" for what in ("page", "rest") for side in SIDES}
         names |= {name for sizes in self._given for name in sizes}
         sizes = {
             name: model.eval(self._symbol(name), model_completion=True).as_long()
@@ -187,11 +205,7 @@ class Query:
                 sizes[name] = max(sizes[name], least)
         for side in SIDES:
             sizes[f"n.{side}"] = sizes[f"page.{side}"] + 1 + sizes[f"rest.{side}"]
-        return kind, sizes
-
-    def _holds(self, claim: Claim, model: Any) -> bool:
-        value = model.eval(self._expression(claim.value), model_completion=True).as_long()
-        return value >= 0 if claim.at_least else value == 0
+        return sizes
 
 
 def without(value: Poly, zero: frozenset[str]) -> Poly:

@@ -89,12 +89,16 @@ def test_a_comparison_of_either_sign_makes_two_paths_with_conditions():
     assert found == {True: ["-1 + -1*u + 1*w"], False: ["1*u + -1*w"]}
 
 
-def test_an_equality_of_either_sign_makes_two_paths():
-    found = {
-        answer: [repr(c) for c in path.conditions]
+def test_an_equality_of_either_sign_is_asked_of_both():
+    found = [
+        (answer, [repr(c) for c in path.conditions])
         for path, answer in paths_through(_path, lambda _: W == U)
-    }
-    assert found == {True: ["-1*u + 1*w", "1*u + -1*w"], False: []}
+    ]
+    assert found == [
+        (False, ["-1 + -1*u + 1*w"]),
+        (True, ["1*u + -1*w", "-1*u + 1*w"]),
+        (False, ["1*u + -1*w", "-1 + 1*u + -1*w"]),
+    ]
 
 
 def test_a_question_asked_again_has_the_same_answer():
