@@ -17,9 +17,9 @@ from oracle.finding import Finding
 from oracle.judges import JUDGES
 from oracle.verdict import Place
 from reference.declaration import Refusal
-from reference.expectation import Expectation, Expected
+from reference.expectation import Expectation, Expected, memory_after
 from reference.legal import DECLARATIONS
-from reference.model import Fill, View
+from reference.model import Fill, Storage, View
 
 from .scripts import piece
 from .scripts.call import (
@@ -199,6 +199,8 @@ def _imports(finding: Finding, pieces: list[str]) -> str:
             judged.insert(1, "import ir.kernels")
     if "FakeTensorMode" in text:
         judged.append("from torch._subclasses.fake_tensor import FakeTensorMode")
+    if "reserve_workspace(" in text:
+        judged.append("from ir.ops.paged_attention import reserve_workspace")
     if "has_compiler()" in text:
         judged.append("from ir.compiled import has_compiler")
     if "mark_unbacked" in text:
@@ -277,9 +279,34 @@ def _claim(finding: Finding, expected: Expectation | None) -> str:
         case "fake" if runs_alone(finding):
             return piece("fake_stated")
         case "fake":
-            return piece("fake_ir", overload=overload(finding), call=call_form(finding.case))
+            text = piece("fake_ir", overload=overload(finding), call=call_form(finding.case))
+            if DECLARATIONS[finding.op].states:
+                returned = "result if isinstance(result, (tuple, list)) else (result,)"
+                text = text.replace(returned, f"(*({returned}), *left(arguments))", 1)
+            return text
+        case "mutation" if DECLARATIONS[finding.op].effect is not None:
+            return "\n\n\n".join([_wanted(finding), _against(piece("mutation"), "wanted()")])
         case judge:
             return piece(judge)
+
+
+def _wanted(finding: Finding) -> str:
+    """``wanted()``: the storages as the call is meant to leave them."""
+    case = finding.case
+    after = memory_after(DECLARATIONS[case.op], case)
+    lines = ["def wanted():", '    """The storages after the call."""']
+    names = [f"s{n}" for n in range(len(case.storages))]
+    for name, storage, array in zip(names, case.storages, after, strict=True):
+        meant = Storage(storage.dtype, storage.numel, array.tobytes())
+        lines.append(storage_lines(name, meant, indent=4))
+        if finding.device != "cpu":
+            lines.append(f'    {name} = {name}.to("{finding.device}")')
+    lines.append(f"    return [{', '.join(names)}]")
+    return "\n".join(lines)
+
+
+def _against(text: str, wanted: str) -> str:
+    return text.replace("[storage.clone() for storage in storages]", wanted, 1)
 
 
 def _fake_fact(finding: Finding, expected: Expectation | None) -> str:

@@ -17,7 +17,14 @@ import numpy as np
 from reference.dtypes import Float64
 from reference.functions import FUNCTIONS, Scope
 from reference.interval import Interval, point, rounded
-from reference.ops import activation, layernorm, quantization, rotary
+from reference.ops import (
+    activation,
+    fp8_delayed,
+    kv_cache,
+    layernorm,
+    quantization,
+    rotary,
+)
 from reference.step import Contract, Step
 
 __all__ = [
@@ -84,6 +91,8 @@ def evaluate(
         cut = value.values.ndim - 1 if contract.leading is None else contract.leading
         lead = value.values.shape[:cut]
         rows[name] = value.values.reshape(_count(lead), *value.values.shape[cut:])
+    if not contract.rows:
+        return _run(contract, {}, shared, scope, rounding)
     if lead is None:
         raise KeyError(f"{contract.name} needs one of its row arguments {contract.rows}")
     count = _count(lead)
@@ -196,7 +205,7 @@ def _notes(step: Step) -> Iterator[str]:
 CONTRACTS: Mapping[str, Contract] = MappingProxyType(
     {
         contract.name: contract
-        for family in (layernorm, activation, rotary, quantization)
+        for family in (layernorm, activation, rotary, quantization, fp8_delayed, kv_cache)
         for contract in family.CONTRACTS
     }
 )

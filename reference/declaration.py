@@ -27,18 +27,25 @@ class Dim:
     """A named size: its least value, whether it must be even, and what kind of size it is.
 
     ``role`` tells a strategy where to draw from: ``tokens``, ``width``, ``heads``, ``head_size``,
-    ``positions`` or ``groups``.
+    ``positions``, ``groups`` or ``group``, or of a paged cache ``blocks``, ``block_size`` or
+    ``entries``. ``few``: each is much work, so that there are rarely many.
     """
 
     name: str
     role: str
     minimum: int = 1
     even: bool = False
+    few: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """A tensor parameter: dtypes (``"@x"`` is the dtype of ``x``), alternative shapes, fills."""
+    """A tensor parameter: dtypes (``"@x"`` is the dtype of ``x``), alternative shapes, fills.
+
+    ``state`` names the implementation state, or ``"state.entry"`` of one that is a table, in which
+    the op finds the tensor: a case has it as any argument, a call is not given it.
+    ``content`` names the rule by which numbers that point somewhere are drawn.
+    """
 
     name: str
     dtypes: tuple[str, ...]
@@ -48,6 +55,8 @@ class TensorSpec:
     activation: bool = False
     fills: tuple[str, ...] = ("dyadic", "normal", "uniform")
     index_below: str | None = None
+    state: str = ""
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +83,8 @@ class OutputSpec:
     ``swapped_if`` names a bool parameter that turns ``contiguous`` into ``swapped``.
     ``empty_without`` names an optional tensor without which the output is empty, shape (0,).
     ``may_alias`` names the activation whose storage ``maybe_inplace`` may return.
+    ``left_in`` names the parameter with a ``state`` that holds this after the call: what the op
+    leaves there counts as an output, which follows those that it returns.
     """
 
     name: str
@@ -83,6 +94,7 @@ class OutputSpec:
     swapped_if: str | None = None
     empty_without: str | None = None
     may_alias: str | None = None
+    left_in: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,12 @@ class Binding:
 
 
 Relation = Callable[[OpCase, Binding], Refusal | None]
+Arrays = Mapping[str, np.ndarray]
+"""Tensor arguments by name, as arrays of their storage dtypes."""
+Precondition = Callable[[Arrays], str]
+"""Why what numbers in tensors say is undefined, as a kebab-case slug; empty where it is not."""
+Effect = Callable[[Arrays], None]
+"""Writes to the arrays what the call writes to its states, bit for bit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,10 +147,17 @@ class OpDeclaration:
     """Sizes that a scalar argument gives: size name -> parameter name."""
     scalar_defaults: Mapping[str, str] = field(default_factory=dict)
     """Sizes whose scalar may be None: size name -> the size it then equals."""
+    preconditions: tuple[Precondition, ...] = ()
+    effect: Effect | None = None
 
     @property
     def tensors(self) -> tuple[TensorSpec, ...]:
         return tuple(p for p in self.parameters if isinstance(p, TensorSpec))
+
+    @property
+    def states(self) -> tuple[TensorSpec, ...]:
+        """The tensors that the op finds in its states."""
+        return tuple(t for t in self.tensors if t.state)
 
     @property
     def scalars(self) -> tuple[ScalarSpec, ...]:
@@ -328,6 +353,18 @@ def flag_needs_rank(flag: str, tensor: str, rank: int) -> Relation:
     def check(case: OpCase, _binding: Binding) -> Refusal | None:
         if case.plain().get(flag) and len(case.views()[tensor].shape) < rank:
             return Refusal(flag, f"needs {tensor} of at least {rank} dimensions")
+        return None
+
+    return check
+
+
+def contiguous(tensor: str) -> Relation:
+    """A tensor is row-major without gaps, as states are made."""
+
+    def check(case: OpCase, _binding: Binding) -> Refusal | None:
+        view = case.views().get(tensor)
+        if view is not None and view.numel and not view.is_contiguous:
+            return Refusal(tensor, "is contiguous")
         return None
 
     return check

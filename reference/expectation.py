@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +116,23 @@ def _broken_precondition(
         found = view.of(arrays[view.storage])
         if found.min() < 0 or found.max() >= binding.sizes[spec.index_below]:
             return f"{spec.name}-out-of-range"
+    if declaration.preconditions:
+        named = tensor_arrays(case, arrays)
+        return next((slug for check in declaration.preconditions if (slug := check(named))), None)
     return None
+
+
+def tensor_arrays(case: OpCase, arrays: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """The tensor arguments of ``case`` by name, as windows onto its storages' ``arrays``."""
+    return {name: view.of(arrays[view.storage]) for name, view in case.views().items()}
+
+
+def memory_after(declaration: OpDeclaration, case: OpCase) -> list[np.ndarray]:
+    """The storages of a legal ``case`` after the call: what it was, and what the op's state is."""
+    arrays = case.arrays()
+    if declaration.effect is not None:
+        declaration.effect(tensor_arrays(case, arrays))
+    return arrays
 
 
 def _output(
@@ -138,7 +154,7 @@ def _output(
         strides=output_strides(declaration, case, spec, shape),
         interval=intervals[spec.name].reshape(shape),
         cancellation=cancellation,
-        may_alias=spec.may_alias if case.overload == "maybe_inplace" else None,
+        may_alias=spec.left_in or (spec.may_alias if case.overload == "maybe_inplace" else None),
     )
 
 

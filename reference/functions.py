@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from reference import arithmetic, elementary, interval
+from reference import arithmetic, elementary, interval, paged
 from reference.dtypes import FORMATS, format_of, round_to
 from reference.elementary import F32, UNIT
 from reference.interval import MAYBE, MUST, Interval, hull, point, rounded
@@ -259,6 +259,39 @@ def _power_of_two(scope: Scope, a: Interval, flag: str) -> Interval:
     return Interval(lo, lo if a.is_point else raised(a.hi), a.nan)
 
 
+def _largest_of_all(scope: Scope, a: Interval) -> Interval:
+    """max |a| over every element as shape (1,), 0 over none; NaN where there is one."""
+    size = np.abs(a.lo).max(initial=0.0)
+    return point(np.full(1, size))
+
+
+def _or_one(scope: Scope, a: Interval, largest: Interval) -> Interval:
+    return interval.where(largest.lo > 0, a, point(np.ones(a.shape)))
+
+
+def _records(place: Interval, present: Interval) -> tuple[bool, int]:
+    """Whether a call's maximum is kept, and where: not 0, infinite or NaN."""
+    largest = float(present.lo[0])
+    return bool(np.isfinite(largest) and largest > 0), int(place.lo[0])
+
+
+def _amax_recorded(scope: Scope, history: Interval, place: Interval, present: Interval) -> Interval:
+    after = history.lo.copy()
+    kept, at = _records(place, present)
+    if kept:
+        after[at] = present.lo[0]
+    return point(after)
+
+
+def _next_recorded(scope: Scope, history: Interval, place: Interval, present: Interval) -> Interval:
+    kept, at = _records(place, present)
+    return point(np.full(1, float((at + kept) % history.shape[0])))
+
+
+def _weighted_by_softmax(scope: Scope, *operands: Interval) -> Interval:
+    return paged.weighted_by_softmax(*operands, backend=scope.backend)
+
+
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {
         "same": Function("{0}", _same),
@@ -297,6 +330,29 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "joined_groups": Function("{0} with the groups joined", _joined_groups),
         "power_of_two": Function(
             "the smallest power of two >= {0} if {1}, else {0}", _power_of_two
+        ),
+        "number_written": Function(
+            "how many of {0} are not negative", lambda scope, a: paged.number_written(a)
+        ),
+        "cache_with": Function(
+            "{0} with the rows of {1} and {2} in the slots {3}; a negative slot is none",
+            lambda scope, *operands: paged.cache_with(*operands),
+        ),
+        "paged_dots": Function(
+            "{0} . keys of {1} that {2} names, up to {3}, products fused or not",
+            lambda scope, *operands: paged.dots(*operands),
+        ),
+        "weighted_by_softmax": Function(
+            "values of {1} that {2} names, up to {3}, averaged by exp({0}); 0 over none",
+            _weighted_by_softmax,
+        ),
+        "largest_of_all": Function("max |{0}| over all elements, 0 over none", _largest_of_all),
+        "or_one": Function("{0} where {1} > 0, else 1", _or_one),
+        "amax_recorded": Function(
+            "{0} with {2} in place {1}, if that is finite and not 0", _amax_recorded
+        ),
+        "next_recorded": Function(
+            "({1} + 1) modulo the length of {0}, if {2} is finite and not 0", _next_recorded
         ),
     }
 )

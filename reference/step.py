@@ -41,7 +41,8 @@ class Contract:
     """A named, versioned meaning of an op.
 
     outputs: step name of each output, in order, under the output's public name.
-    rows: the tensor arguments that are split along the leading dimensions together.
+    rows: the tensor arguments that are split along the leading dimensions together; none where
+        an output is not made row by row.
     leading: how many dimensions those are; None for all but the last.
     cancellation: results may be small differences of large numbers, so intervals may be wide.
     differs: for a variant, in one sentence, how its meaning differs from the op's first contract.

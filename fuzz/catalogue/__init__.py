@@ -15,6 +15,8 @@ from reference.legal import DECLARATIONS
 from reference.model import Argument, Fill, OpCase, Plain, Storage, View
 from reference.model.storage import contiguous_strides
 
+from .paged import Tensor, paged_call
+
 _CACHE_ROWS = 4096
 """Positions of a rotary cache: enough for the longest case, small enough to build at once."""
 
@@ -59,8 +61,11 @@ def _sizes_named(entry: Mapping[str, Any]) -> list[str]:
 def _case(
     op: str, model: Mapping[str, Any], entry: Mapping[str, Any], tokens: int, dtype: str
 ) -> OpCase:
-    build = _rotary if op == "rotary_embedding" else _rows
-    tensors, scalars = build(op, model, entry, tokens, dtype)
+    if op in ("reshape_and_cache", "paged_decode_attention"):
+        tensors, scalars = paged_call(op, model, tokens, dtype)
+    else:
+        build = _rotary if op == "rotary_embedding" else _rows
+        tensors, scalars = build(op, model, entry, tokens, dtype)
     storages: list[Storage] = []
     arguments: list[Argument] = []
     for spec in DECLARATIONS[op].parameters:
@@ -86,8 +91,7 @@ def _plain(value: object) -> Plain:
     raise TypeError(f"default {value!r}; accepted: None, bool, int, float or str")
 
 
-_Tensor = tuple[tuple[int, ...], str, Fill]
-_Call = tuple[dict[str, _Tensor], dict[str, Plain]]
+_Call = tuple[dict[str, Tensor], dict[str, Plain]]
 
 
 def _rows(
@@ -102,7 +106,7 @@ def _rows(
     gated = any("2*d" in axes for axes in declaration.tensors[0].shapes)
     shape = (*lead, 2 * width if gated else width)
     key = width + tokens
-    tensors: dict[str, _Tensor] = {"x": (shape, dtype, Fill("normal", key))}
+    tensors: dict[str, Tensor] = {"x": (shape, dtype, Fill("normal", key))}
     scalars: dict[str, Plain] = {}
     for spec in declaration.tensors[1:]:
         if spec.name == "x_residual":
@@ -110,6 +114,10 @@ def _rows(
         elif spec.name == "weight" and entry.get("weight", True):
             of = model.get("norm_weight_dtype", dtype)
             tensors[spec.name] = ((width,), of, Fill("uniform", width))
+        elif spec.name == "amax":
+            tensors[spec.name] = ((16,), "float32", Fill("positive", width))
+        elif spec.name == "next":
+            tensors[spec.name] = ((1,), "int64", Fill("zeros", 0))
         elif spec.name == "scale" or (spec.name == "scale_ub" and entry.get("bounded")):
             tensors[spec.name] = ((1,), "float32", Fill("positive", width))
     for spec in declaration.scalars:
@@ -135,7 +143,7 @@ def _rotary(
     keys = max(1, model["num_key_value_heads"] // ranks) * size
     cache_dtype = "float32" if entry.get("float32_cache") else dtype
     rotary_dim = model["rotary_dim"]
-    tensors: dict[str, _Tensor] = {
+    tensors: dict[str, Tensor] = {
         "positions": ((tokens,), "int64", Fill("index", tokens, _CACHE_ROWS)),
         "x_query": ((tokens, queries), dtype, Fill("normal", queries + tokens)),
         "x_key": ((tokens, keys), dtype, Fill("normal", keys + tokens)),

@@ -78,10 +78,16 @@ def _breakers(op: str) -> dict[str, Breaker]:
     candidates: dict[str, Breaker] = {}
     for spec in declaration.parameters:
         if isinstance(spec, TensorSpec):
+            if spec.state:
+                # Whoever makes a state answers for it; what does not fit it is refused.
+                continue
             candidates |= _tensor_breakers(declaration, spec)
         else:
             candidates |= _scalar_breakers(spec)
-    for dim in declaration.dims:
+    in_states = {
+        part for t in declaration.states for axis in t.shapes[0] for part in axis.split("*")
+    }
+    for dim in (d for d in declaration.dims if d.name not in in_states):
         candidates[f"{dim.name}-below-minimum"] = sized(dim.name, dim.minimum - 1)
     if any(spec.kind == "bool" for spec in declaration.scalars):
         candidates["flags-at-least-rank"] = flags_at_least_rank

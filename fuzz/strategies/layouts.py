@@ -43,12 +43,16 @@ def place(
     *,
     fixed: bool,
     donated: bool,
+    dense: bool = False,
 ) -> Placed:
-    """A storage of its own for one tensor. ``donated`` memory never overlaps itself."""
+    """A storage of its own for one tensor. ``donated`` memory never overlaps itself.
+
+    ``dense`` memory is row-major without gaps, as a state is; there may be others around it.
+    """
     strides = contiguous_strides(shape)
     offset = tail = 0
     if not fixed:
-        strides = draw_strides(shape, chooser)
+        strides = contiguous_strides(shape) if dense else draw_strides(shape, chooser)
         if donated and is_self_overlapping(View(memory, shape, strides)):
             strides = contiguous_strides(shape)
         if chooser.chance(0.4):

@@ -8,6 +8,7 @@ from reference.model import Argument, Fill, OpCase, Plain, Storage, View
 from ..chooser import Chooser
 from .contents import draw_content
 from .layouts import Placed, place, share
+from .paged import content_of, drawn_numbers, poisoned
 from .plan import NO_OVERRIDES, Overrides, Plan, draw_plan
 from .signatures import Signature
 
@@ -23,7 +24,10 @@ def legal_case(declaration: OpDeclaration, signature: Signature, chooser: Choose
     donated = declaration.activations if inplace else ()
     tensors, contents = _placed(plan, chooser, fixed=signature.fixed, donated=donated)
     if not signature.fixed and chooser.chance(0.3):
-        tensors = share(tensors, contents, donated, chooser)
+        states = {spec.name for spec in declaration.states}
+        own = [placed for placed in tensors if placed.name in states]
+        given = [placed for placed in tensors if placed.name not in states]
+        tensors = [*share(given, contents, donated, chooser), *own]
     case = assembled(plan, tensors, contents, form=draw_form(plan, signature, chooser))
     if inplace:
         case = OpCase(case.op, case.storages, case.arguments, "maybe_inplace")
@@ -47,18 +51,26 @@ def _placed(
 ) -> tuple[list[Placed], dict[int, bytes | Fill]]:
     tensors: list[Placed] = []
     contents: dict[int, bytes | Fill] = {}
+    numbers = drawn_numbers(plan, chooser)
     for spec in plan.declaration.tensors:
         if spec.name not in plan.axes:
             continue
         dtype = plan.dtypes[spec.name]
         placed = place(
             spec.name, dtype, plan.shape(spec.name), len(tensors), chooser,
-            fixed=fixed, donated=spec.name in donated,
+            fixed=fixed, donated=spec.name in donated or spec.name in numbers,
+            dense=bool(spec.state),
         )  # fmt: skip
+        if spec.name in numbers:
+            contents[placed.memory] = content_of(placed, numbers[spec.name])
+            tensors.append(placed)
+            continue
         limit = plan.binding.sizes[spec.index_below] if spec.index_below else 0
         contents[placed.memory] = draw_content(
             spec, dtype, placed.numel, limit, chooser, fixed=fixed
         )
+        if spec.content == "cache" and chooser.chance(0.4):
+            contents[placed.memory] = poisoned(placed, contents[placed.memory], numbers, plan)
         tensors.append(placed)
     return tensors, contents
 

@@ -13,11 +13,15 @@ from ..chooser import Chooser
 from .signatures import Signature
 
 TOKENS = (0, 1, 1, 2, 2, 3, 3, 5, 7, 8, 16, 33)
+FEW_TOKENS = (0, *(1,) * 24, 2, 2, 3, 5)
 # Few rows with every alignment of a vector of 4, 8, 16 or 32 elements, one less and one more.
 _WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16, 17, 19, 23, 31, 32, 33, 37, 48, 63, 64, 65, 67)
 _GROUP_SIZES = (1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 32)
 _HEAD_SIZES = (2, 4, 6, 8, 10, 14, 16, 18, 32, 34)
 _POSITIONS = (1, 2, 3, 7, 16, 41)
+# Heads that share one of keys and values: ratios of the catalogue's models, and odd ones.
+_GROUPS = (1, 2, 3, 4, 7, 8, 16)
+_BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,7 @@ def _sizes(declaration: OpDeclaration, signature: Signature, chooser: Chooser) -
     sizes: dict[str, int] = {}
     for dim in declaration.dims:
         if dim.role == "tokens":
-            sizes[dim.name] = chooser.choose(TOKENS)
+            sizes[dim.name] = chooser.choose(FEW_TOKENS if dim.few else TOKENS)
         elif dim.name in fixed:
             sizes[dim.name] = fixed[dim.name]
         elif dim.role == "width":
@@ -122,6 +126,10 @@ def _sizes(declaration: OpDeclaration, signature: Signature, chooser: Chooser) -
             sizes[dim.name] = chooser.choose(_HEAD_SIZES)
         elif dim.role == "positions":
             sizes[dim.name] = chooser.choose(_POSITIONS)
+        elif dim.role == "group":
+            sizes[dim.name] = chooser.choose(_GROUPS)
+        elif dim.role == "block_size":
+            sizes[dim.name] = chooser.choose(_BLOCK_SIZES)
         else:
             sizes[dim.name] = chooser.integer(max(1, dim.minimum), 4)
     return sizes

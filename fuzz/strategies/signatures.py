@@ -24,6 +24,14 @@ _GROUPS = ((3, 16), (3, 11), (6, 8), (11, 3), (2, 32), (5, 7))
 _HEADS = ((2, 1), (3, 3), (4, 2), (1, 2), (2, 2), (3, 1))
 _HEAD_SIZES = (16, 6, 32, 10, 8, 14)
 _POSITIONS = 41
+# Of a paged cache: blocks, rows of one, entries of a table, its heads, heads that share one.
+_PAGED = {
+    "blocks": (5, 4, 6, 3, 7, 5),
+    "block_size": (4, 3, 2, 5, 4, 1),
+    "entries": (3, 2, 4, 2, 1, 5),
+    "kv_heads": (1, 3, 2, 2, 1, 1),
+    "group": (2, 1, 1, 3, 2, 7),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,6 +185,8 @@ def _sizes(declaration: OpDeclaration, slot: int) -> dict[str, int]:
             sizes[dim.name] = _HEAD_SIZES[slot]
         elif dim.role == "positions":
             sizes[dim.name] = _POSITIONS
+        elif dim.role in _PAGED:
+            sizes[dim.name] = _PAGED[dim.role][slot]
     return sizes
 
 

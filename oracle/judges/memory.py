@@ -7,13 +7,17 @@ import numpy as np
 from oracle.observation import ObservedTensor
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.dtypes import decode
+from reference.expectation import memory_after
 from reference.model import touched_elements
 
 from .evidence import Evidence
 
 
 def mutation(evidence: Evidence) -> Verdict:
-    """No byte of any input storage changes, but donated activations' own elements."""
+    """No byte of any input storage changes, but donated activations' own elements.
+
+    A state of the op is, bit for bit, what the call is meant to leave there.
+    """
     name = "mutation"
     returned = evidence.returned
     if returned is None:
@@ -21,7 +25,7 @@ def mutation(evidence: Evidence) -> Verdict:
     case = evidence.case
     views = case.views()
     donated = evidence.declaration.activations if case.overload == "maybe_inplace" else ()
-    for number, before in enumerate(case.arrays()):
+    for number, before in enumerate(_wanted(evidence)):
         after = returned.inputs_after[number]
         changed = _bits(before) != _bits(after)
         for argument in donated:
@@ -40,6 +44,13 @@ def mutation(evidence: Evidence) -> Verdict:
         kind = "input-written" if owner else "canary-written"
         return disagrees(name, kind, place, int(changed.sum()))
     return agrees(name)
+
+
+def _wanted(evidence: Evidence) -> list[np.ndarray]:
+    # Of an illegal case, or one without a meaning, nothing may change at all.
+    if evidence.expected is None:
+        return evidence.case.arrays()
+    return memory_after(evidence.declaration, evidence.case)
 
 
 def _owner(evidence: Evidence, storage: int, element: int) -> tuple[str, tuple[int, ...]]:

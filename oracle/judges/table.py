@@ -86,10 +86,10 @@ JUDGES: Mapping[str, Judge] = MappingProxyType(
             ),
             Judge(
                 name="mutation",
-                claim="no input byte changes that was not donated",
+                claim="no input byte changes that was not donated, no byte of a state but as meant",
                 codes=("MUT",),
                 kinds={
-                    "input-written": "an element of an input changed",
+                    "input-written": "an element of an input changed, or of a state wrongly",
                     "canary-written": "memory beside an input changed",
                 },
                 judge=mutation,

@@ -17,8 +17,9 @@ from reference.model import OpCase, View
 
 from .kind import CaseKind, Terms
 
-INTERPRETED_ROWS = 8
-"""Rows beyond which Triton's interpreter (1 to 3 ms a program instance) is not asked."""
+INTERPRETED_ROWS, INTERPRETED_FEW = 8, 2
+"""Rows beyond which Triton's interpreter (1 to 3 ms a program instance) is not asked; the second
+for ops of which each row is several programs."""
 SHOWN = 8
 """Elements up to which a tensor is shown with its values."""
 
@@ -74,6 +75,16 @@ def _size(case: OpCase) -> tuple[int, int]:
     return case.largest_input, sum(s.nbytes for s in case.storages)
 
 
+def _too_big_to_interpret(case: OpCase) -> bool:
+    declaration = DECLARATIONS[case.op]
+    few = any(dim.few for dim in declaration.dims)
+    rows = _rows(case)
+    if case.op == "reshape_and_cache":
+        # A program copies all heads of a token.
+        rows = case.views()[declaration.dtype_parameter].shape[0]
+    return rows > (INTERPRETED_FEW if few else INTERPRETED_ROWS)
+
+
 def _rows(case: OpCase) -> int:
     view = case.views().get(DECLARATIONS[case.op].dtype_parameter)
     if view is None or not view.shape or not view.shape[-1]:
@@ -120,5 +131,5 @@ OP = CaseKind(
     scripted=(SCRIPTED,),
     lines=case_lines,
     contract=lambda op, contract: contract_for(op, contract).name,
-    too_big_to_interpret=lambda case: _rows(case) > INTERPRETED_ROWS,
+    too_big_to_interpret=_too_big_to_interpret,
 )

@@ -14,7 +14,7 @@ from reference.legal import DECLARATIONS
 from reference.model import OpCase
 
 ROUTES = ("eager", "eager-unwrapped")
-LEGAL_COUNT = 40
+LEGAL_COUNT, STATEFUL_LEGAL_COUNT = 40, 10
 
 
 def _legal(op: str, dtype: str, seed: int, index: int) -> OpCase:
@@ -33,12 +33,13 @@ def _illegal(op: str, dtype: str, seed: int, index: int) -> OpCase:
 @functools.cache
 def streams(op: str, dtype: str) -> tuple[Stream, ...]:
     """Legal cases in every layout and overload, and each way of breaking a rule."""
+    stateful = bool(DECLARATIONS[op].states)
     made = [
         Stream(
             name="legal",
             op=op,
             dtype=dtype,
-            count=LEGAL_COUNT,
+            count=STATEFUL_LEGAL_COUNT if stateful else LEGAL_COUNT,
             case=functools.partial(_legal, op, dtype),
         )
     ]
@@ -48,7 +49,7 @@ def streams(op: str, dtype: str) -> tuple[Stream, ...]:
                 name="illegal",
                 op=op,
                 dtype=dtype,
-                count=2 * len(illegal_kinds(DECLARATIONS[op])),
+                count=(1 if stateful else 2) * len(illegal_kinds(DECLARATIONS[op])),
                 case=functools.partial(_illegal, op, dtype),
             )
         )

@@ -17,6 +17,8 @@ EAGER = ("eager", "eager-unwrapped")
 ROUTES = (*EAGER, "compiled-exact", "compiled-stock", "opaque", "caller")
 CATALOGUE_ROUTES = ("eager", "compiled-exact")
 FIXED_COUNT, FREE_COUNT = 30, 32
+STATEFUL_FIXED_COUNT, STATEFUL_FREE_COUNT = 30, 12
+"""Of an op that keeps state, whose one call pattern per dtype is compiled for each provider."""
 PLAIN_FLOAT32_COUNT = 40
 """Of float32's plain call pattern: some of its sums decide nothing, and 20 cases must."""
 
@@ -35,7 +37,9 @@ def streams(op: str, dtype: str) -> tuple[Stream, ...]:
     """Fixed call patterns for the compiled routes, free ones for eager, and real shapes."""
     declaration = DECLARATIONS[op]
     made: list[Stream] = []
-    for signature in fixed_signatures(declaration, dtype):
+    stateful = bool(declaration.states)
+    # Its one-dimensional numbers decide which memory is read: the patterns differ little.
+    for signature in fixed_signatures(declaration, dtype)[: 1 if stateful else None]:
         label = f"fixed-{signature.index}"
         plain = dtype == "float32" and signature.index == 0
         made.append(
@@ -43,7 +47,11 @@ def streams(op: str, dtype: str) -> tuple[Stream, ...]:
                 name=label,
                 op=op,
                 dtype=dtype,
-                count=PLAIN_FLOAT32_COUNT if plain else FIXED_COUNT,
+                count=STATEFUL_FIXED_COUNT
+                if stateful
+                else PLAIN_FLOAT32_COUNT
+                if plain
+                else FIXED_COUNT,
                 case=functools.partial(_drawn, signature, label),
                 together=True,
             )
@@ -53,7 +61,7 @@ def streams(op: str, dtype: str) -> tuple[Stream, ...]:
             name="free",
             op=op,
             dtype=dtype,
-            count=FREE_COUNT,
+            count=STATEFUL_FREE_COUNT if stateful else FREE_COUNT,
             case=functools.partial(_drawn, free_signature(declaration, dtype), "free"),
             routes=EAGER,
         )

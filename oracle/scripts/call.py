@@ -28,11 +28,12 @@ _CLONE = """\
 def runs_alone(finding: Finding) -> bool:
     """Whether the user's function can show the fault without ``ir``.
 
-    Refusals are made by the op before a provider runs, a fake run is the op's own, and a file that
-    imports a module of ``ir`` for what it computes has no use for a stand-in.
+    Refusals are made by the op before a provider runs, a fake run is the op's own, states are kept
+    by ``ir``, and a file that imports a module of it for what it computes needs no stand-in.
     """
     return (
         finding.source is not None
+        and not DECLARATIONS[finding.op].states
         and finding.judge != "refusal"
         and finding.kind != "fake-raises"
         and not _computes_with_ir(finding.source.text)
@@ -120,7 +121,33 @@ def call_form(case: OpCase) -> str:
     return ", ".join(
         f'{a.name}=arguments["{a.name}"]' if a.keyword else f'arguments["{a.name}"]'
         for a in case.arguments
+        if a.name not in {spec.name for spec in DECLARATIONS[case.op].states}
     )
+
+
+def states_piece(case: OpCase) -> str:
+    """``states(arguments)``, ``left(arguments)``: what the op finds in its states and leaves."""
+    declaration = DECLARATIONS[case.op]
+    values: dict[str, str] = {}
+    for spec in declaration.states:
+        name, _, entry = spec.state.partition(".")
+        text = f'arguments["{spec.name}"]'
+        if entry:
+            before = values.get(name, "").strip("{}")
+            values[name] = f'{{{before}{", " if before else ""}"{entry}": {text}}}'
+        else:
+            values[name] = text
+    held = "\n".join(f'    ir.ir_state.replace("{n}", {v})' for n, v in values.items())
+    left = "".join(
+        f'arguments["{o.left_in}"], ' for o in declaration.outputs if o.left_in is not None
+    )
+    room = _ROOM if case.op == "paged_decode_attention" else ""
+    return piece("states", values=held, room=room, left=f"({left.strip()})")
+
+
+_ROOM = """
+    n, heads, size = arguments["query"].shape
+    reserve_workspace(tokens=n, heads=heads, head_size=size)"""
 
 
 def overload(finding: Finding) -> str:
@@ -197,4 +224,9 @@ def _through_ir(finding: Finding) -> list[str]:
     )
     if finding.source is None and finding.provider != "native":
         call = call.replace("    op = getattr", "    ir.kernels.load()\n    op = getattr", 1)
+    if DECLARATIONS[finding.op].states:
+        call = call.replace("    with op.set", "    states(arguments)\n    with op.set", 1)
+        returned = "result if isinstance(result, (tuple, list)) else (result,)"
+        call = call.replace(returned, f"(*({returned}), *left(arguments))", 1)
+        pieces.append(states_piece(finding.case))
     return [*pieces, call]

@@ -22,6 +22,7 @@ from .connector import ir_providers as connector_providers
 from .connector import observe_ir as observe_connector
 from .fresh_memory import FILLS, can_fill, fill_fresh_memory
 from .ir_routes import COMPILED_ROUTES, ROUTES, Routes
+from .ir_states import left, states_of
 from .programs.subject import Programs
 from .state import ir_providers as state_providers
 from .state import observe_ir as observe_state
@@ -143,16 +144,19 @@ class IrSubject:
         if probes.refill and can_fill(self._device):
             fill_fresh_memory(self._device, FILLS[0])
         memory = build(case, self._device)
-        with op.set_priority([provider, "native"] if provider != "native" else ["native"]):
+        with (
+            states_of(case.op, memory, self._device),
+            op.set_priority([provider, "native"] if provider != "native" else ["native"]),
+        ):
             if self._declines(op, provider, memory):
                 return Declined("provider-declines")
         call = self._routes.driver(op, provider, route, case)
-        observed, held = _run(call, memory, case)
+        observed, held = _run(call, memory, case, self._device)
         if not isinstance(observed, Returned):
             return observed
         if probes.refill and can_fill(self._device):
             fill_fresh_memory(self._device, FILLS[1])
-            second, later = _run(call, build(case, self._device), case)
+            second, later = _run(call, build(case, self._device), case, self._device)
             fill_fresh_memory(self._device, FILLS[0])
             observed = replace(
                 observed,
@@ -160,7 +164,9 @@ class IrSubject:
                 reused=shared_positions(held, later),
             )
         if probes.fake:
-            observed = replace(observed, fake=_fake_run(op, case, build(case, self._device)))
+            again = build(case, self._device)
+            with states_of(case.op, again, self._device):
+                observed = replace(observed, fake=_fake_run(op, case, again))
         return observed
 
     def _declines(self, op: Any, provider: str, memory: Memory) -> bool:
@@ -193,15 +199,20 @@ def _warm_up() -> None:
 
 
 def _run(
-    call: Callable[..., Any], memory: Memory, case: OpCase
+    call: Callable[..., Any], memory: Memory, case: OpCase, device: str
 ) -> tuple[Returned | Raised, tuple[Any, ...]]:
-    """The observation, and the outputs themselves for whoever must hold them."""
+    """The observation, and the outputs themselves for whoever must hold them.
+
+    What the op leaves in its states follows what it returns.
+    """
     try:
-        result = call(*memory.args, **memory.kwargs)
+        with states_of(case.op, memory, device):
+            result = flatten(call(*memory.args, **memory.kwargs))
+            outputs = (*result, *left(case.op, memory))
         observed = Returned(
-            outputs=observe_outputs(result, memory), inputs_after=memory.after(case)
+            outputs=observe_outputs(outputs, memory), inputs_after=memory.after(case)
         )
-        return observed, flatten(result)
+        return observed, result
     except Exception as error:  # what a subject raises is an observation, whatever it is
         return raised(error), ()
 
@@ -233,6 +244,7 @@ def _fake_run(op: Any, case: OpCase, memory: Memory) -> Any:
         args = [faked(a) for a in memory.args]
         kwargs = {k: faked(v) for k, v in memory.kwargs.items()}
         with mode:
-            return observe_fake(overload.torch_op(*args, **kwargs))
+            result = flatten(overload.torch_op(*args, **kwargs))
+        return observe_fake((*result, *left(case.op, memory)))
     except Exception as error:  # as in _run: an observation
         return raised(error)

@@ -95,9 +95,11 @@ class Routes:
             )
         compiled = self._compiled[key]
         tokens = token_dims(case)
+        states = {spec.name for spec in DECLARATIONS[case.op].states}
+        positional = [a.name for a in case.arguments if a.name not in states]
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            given = dict(zip((a.name for a in case.arguments), args, strict=False)) | kwargs
+            given = dict(zip(positional, args, strict=False)) | kwargs
             for name, dim in tokens:
                 decorators.mark_unbacked(given[name], dim)
             return compiled(*args, **kwargs)

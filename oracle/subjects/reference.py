@@ -21,7 +21,7 @@ from oracle.subject import Probes, Provider
 from reference.contract import CONTRACTS
 from reference.declaration import Refusal
 from reference.dtypes import encode
-from reference.expectation import Expected, ExpectedOutput, expect
+from reference.expectation import Expected, ExpectedOutput, expect, memory_after
 from reference.legal import DECLARATIONS
 from reference.model import ConnectorCase, OpCase, ProgramCase, StateCase, TransferCase
 from reference.model.capture import CaptureCase
@@ -99,7 +99,7 @@ class ReferenceSubject:
         )
         return Returned(
             outputs=outputs,
-            inputs_after=tuple(case.arrays()),
+            inputs_after=tuple(memory_after(declaration, case)),
             again=outputs if probes.refill else None,
             fake=fakes if probes.fake else None,
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from oracle.observation import FakeTensorInfo, ObservedTensor
 from reference.dtypes import numpy_dtype
+from reference.legal import DECLARATIONS
 from reference.model import OpCase, View
 
 if TYPE_CHECKING:
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """One case in memory: its storages as 1-D tensors, its arguments in call form."""
+    """One case in memory: its storages as 1-D tensors, its arguments in call form.
+
+    ``states``: the tensors that the op finds in its states, by parameter; they are no arguments.
+    """
 
     storages: tuple[torch.Tensor, ...]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    states: dict[str, torch.Tensor]
 
     def after(self, case: OpCase) -> tuple[np.ndarray, ...]:
         """The storages' present contents as arrays in their storage dtypes."""
@@ -38,15 +43,19 @@ def build(case: OpCase, device: str) -> Memory:
     )
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    states: dict[str, Any] = {}
+    found_in_states = {spec.name for spec in DECLARATIONS[case.op].states}
     for argument in case.arguments:
         value: Any = argument.value
         if isinstance(value, View):
             value = storages[value.storage].as_strided(value.shape, value.strides, value.offset)
-        if argument.keyword:
+        if argument.name in found_in_states:
+            states[argument.name] = value
+        elif argument.keyword:
             kwargs[argument.name] = value
         else:
             args.append(value)
-    return Memory(storages, tuple(args), kwargs)
+    return Memory(storages, tuple(args), kwargs, states)
 
 
 def from_numpy(array: np.ndarray, dtype: str, device: str) -> torch.Tensor:

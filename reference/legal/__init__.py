@@ -4,11 +4,11 @@
 """
 
 from ..declaration import OpDeclaration
-from . import activation, layernorm, quantization, rotary
+from . import activation, fp8_delayed, kv_cache, layernorm, quantization, rotary
 
 DECLARATIONS: dict[str, OpDeclaration] = {
     declaration.op: declaration
-    for family in (layernorm, activation, rotary, quantization)
+    for family in (layernorm, activation, rotary, quantization, fp8_delayed, kv_cache)
     for declaration in family.DECLARATIONS
 }
 

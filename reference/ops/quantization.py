@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reference.step import Contract, Step
 
-_ROUNDED = (
+ROUNDED = (
     Step(name="clamped", function="clamped", operands=("ratio",), format=None),
     Step(name="y", function="same", operands=("clamped",), format="float8_e4m3fn"),
 )
@@ -13,7 +13,7 @@ CONTRACTS = (
     Contract(
         name="static_quant_fp8/1",
         op="static_quant_fp8",
-        steps=(Step(name="ratio", function="divide", operands=("x", "scale")), *_ROUNDED),
+        steps=(Step(name="ratio", function="divide", operands=("x", "scale")), *ROUNDED),
         outputs={"y": "y"},
         rows=("x",),
     ),
@@ -23,7 +23,7 @@ CONTRACTS = (
         steps=(
             Step(name="inverse", function="reciprocal", operands=("scale",)),
             Step(name="ratio", function="multiply", operands=("x", "inverse")),
-            *_ROUNDED,
+            *ROUNDED,
         ),
         outputs={"y": "y"},
         rows=("x",),
@@ -44,7 +44,7 @@ CONTRACTS = (
             Step(name="share", function="over_448", operands=("capped",)),
             Step(name="scale", function="at_least_token_floor", operands=("share",), format=None),
             Step(name="ratio", function="divide", operands=("x", "scale")),
-            *_ROUNDED,
+            *ROUNDED,
         ),
         outputs={"y": "y", "scale": "scale"},
         rows=("x",),
@@ -67,7 +67,7 @@ CONTRACTS = (
             ),
             Step(name="grouped_ratio", function="divide", operands=("grouped", "group_scale")),
             Step(name="ratio", function="joined_groups", operands=("grouped_ratio",), format=None),
-            *_ROUNDED,
+            *ROUNDED,
             Step(name="scale", function="joined_groups", operands=("group_scale",), format=None),
         ),
         outputs={"y": "y", "scale": "scale"},

@@ -52,7 +52,8 @@ def split_target(target: str) -> tuple[OpDeclaration, str] | None:
     op, _, overload = rest.rpartition(".")
     if prefix != "ir" or op not in DECLARATIONS or overload not in ("default", "maybe_inplace"):
         return None
-    return DECLARATIONS[op], overload
+    # What an op keeps between calls is no operand of a program's step.
+    return None if DECLARATIONS[op].states else (DECLARATIONS[op], overload)
 
 
 def ir_parameters(declaration: OpDeclaration) -> Parameters:

@@ -15,7 +15,8 @@ def test_every_op_is_declared_under_its_own_name():
     assert set(DECLARATIONS) == {
         "rms_norm", "fused_add_rms_norm", "gelu_and_mul_sparse", "silu_and_mul", "gelu_and_mul",
         "rotary_embedding", "static_quant_fp8", "dynamic_per_token_quant_fp8",
-        "per_token_group_quant_fp8",
+        "per_token_group_quant_fp8", "quant_fp8_delayed", "reshape_and_cache",
+        "paged_decode_attention",
     }  # fmt: skip
     assert all(op == declaration.op for op, declaration in DECLARATIONS.items())
 

@@ -1,9 +1,9 @@
 """Attention of one token over the paged cache: a sequence in parts, whose results are combined.
 
-FlashDecoding: one program a sequence, head and part keeps a running maximum and sum over blocks
-of positions; a second kernel weights the parts by exp(maximum - largest maximum). The parts meet
-in the workspace. All arithmetic is float32, element by element: products of float32 matrices
-would be rounded to TF32 on some GPUs.
+FlashDecoding: one program a sequence, key head and part keeps a running maximum and sum, for all
+heads that share the key head, over blocks of positions; a second kernel weights the parts by
+exp(maximum - largest maximum). The parts meet in the workspace. All arithmetic is float32, element
+by element: products of float32 matrices would be rounded to TF32 on some GPUs.
 """
 
 from __future__ import annotations
@@ -45,23 +45,26 @@ def _weight(x, largest):
 def _part_kernel(
     query, keys, values, block_tables, seq_lens, room, qs0, qs1, qs2, bs0, bs1, ls,
     num_blocks, block_size, heads, kv_heads, head_size, softmax_scale,
-    PARTS: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    PARTS: tl.constexpr, BLOCK_G: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
     sequence = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1).to(tl.int64)
+    kv_head = tl.program_id(1).to(tl.int64)
     part = tl.program_id(2).to(tl.int64)
-    kv_head = head // (heads // kv_heads)
+    group = heads // kv_heads
+    g = tl.arange(0, BLOCK_G)
+    head = kv_head * group + g
     d = tl.arange(0, BLOCK_D)
     in_head = d < head_size
-    place = query + sequence * qs0 + head * qs1 + d * qs2
-    q = tl.load(place, mask=in_head, other=0.0).to(tl.float32)
+    of_group = (g < group)[:, None] & in_head[None, :]
+    place = query + sequence * qs0 + head[:, None] * qs1 + d[None, :] * qs2
+    q = tl.load(place, mask=of_group, other=0.0).to(tl.float32)
     factor = tl.full((), softmax_scale, tl.float32)
     length = tl.load(seq_lens + sequence * ls).to(tl.int64)
     span = (length + PARTS - 1) // PARTS
     stop = tl.minimum((part + 1) * span, length)
-    largest = tl.full((), float("-inf"), tl.float32)
-    total = tl.full((), 0.0, tl.float32)
-    summed = tl.zeros((BLOCK_D,), tl.float32)
+    largest = tl.full((BLOCK_G,), float("-inf"), tl.float32)
+    total = tl.zeros((BLOCK_G,), tl.float32)
+    summed = tl.zeros((BLOCK_G, BLOCK_D), tl.float32)
     # No `for`: the interpreter of Triton 3.6 makes no Python range of tensors.
     start = part * span
     while start < stop:
@@ -74,21 +77,22 @@ def _part_kernel(
         row = ((block * block_size + position % block_size) * kv_heads + kv_head) * head_size
         mask = held[:, None] & in_head[None, :]
         k = tl.load(keys + row[:, None] + d[None, :], mask=mask, other=0.0).to(tl.float32)
-        logits = tl.sum(q[None, :] * k, axis=1) * factor
-        logits = tl.where(live, logits, float("-inf"))
+        logits = tl.sum(q[:, None, :] * k[None, :, :], axis=2) * factor
+        logits = tl.where(live[None, :], logits, float("-inf"))
         # tl.max drops a NaN, which stays in its own weight and so in the sums.
-        now = tl.maximum(largest, tl.max(logits, axis=0))
-        weights = tl.where(live, _weight(logits, now), 0.0)
+        now = tl.maximum(largest, tl.max(logits, axis=1))
+        weights = _weight(logits, now[:, None])
         before = _weight(largest, now)
         v = tl.load(values + row[:, None] + d[None, :], mask=mask, other=0.0).to(tl.float32)
-        total = total * before + tl.sum(weights, axis=0)
-        summed = summed * before + tl.sum(weights[:, None] * v, axis=0)
+        total = total * before + tl.sum(weights, axis=1)
+        met = tl.sum(weights[:, :, None] * v[None, :, :], axis=1)
+        summed = summed * before[:, None] + met
         largest = now
         start += BLOCK_N
-    row = ((part * tl.num_programs(0) + sequence) * heads + head) * (head_size + 2)
-    tl.store(room + row + d, summed, mask=in_head)
-    tl.store(room + row + head_size, largest)
-    tl.store(room + row + head_size + 1, total)
+    row = room + ((part * tl.num_programs(0) + sequence) * heads + head) * (head_size + 2)
+    tl.store(row[:, None] + d[None, :], summed, mask=of_group)
+    tl.store(row + head_size, largest, mask=g < group)
+    tl.store(row + head_size + 1, total, mask=g < group)
 
 
 @triton.jit
@@ -130,13 +134,15 @@ def _attend_(
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     _, num_blocks, block_size, kv_heads, _ = cache.shape
     block_d = power_of_two(head_size)
-    block_n = max(min(_POSITIONS, BLOCK // block_d), 1)
+    block_g = power_of_two(heads // kv_heads)
+    block_n = max(min(_POSITIONS, BLOCK // (block_g * block_d)), 1)
     launch(
-        _part_kernel, (sequences, heads, SPLITS), query.device,
+        _part_kernel, (sequences, kv_heads, SPLITS), query.device,
         query, cache[0], cache[1], block_tables, seq_lens, room,
         *query.stride(), *block_tables.stride(), seq_lens.stride(0),
         num_blocks, block_size, heads, kv_heads, head_size, scale,
-        PARTS=SPLITS, BLOCK_N=block_n, BLOCK_D=block_d, num_warps=warps(block_n * block_d),
+        PARTS=SPLITS, BLOCK_G=block_g, BLOCK_N=block_n, BLOCK_D=block_d,
+        num_warps=warps(block_g * block_n * block_d),
     )  # fmt: skip
     launch(
         _combine_kernel, (sequences, heads), query.device, room, out, heads, head_size,

@@ -49,7 +49,7 @@ _KERNELS = {
     "quant_fp8_delayed": (fp8_delayed._quantize_kernel, {}),
     "quant_fp8_delayed record": (fp8_delayed._record_kernel, {}),
     "reshape_and_cache": (kv_cache._write_kernel, {}),
-    "paged_decode_attention part": (paged_attention._part_kernel, {}),
+    "paged_decode_attention part": (paged_attention._part_kernel, {"BLOCK_N": 8}),
     "paged_decode_attention combine": (paged_attention._combine_kernel, {"BLOCK_P": 4}),
 }
 _FLOAT_ARGUMENTS = {"epsilon", "std_multiplier", "floor", "softmax_scale"}
