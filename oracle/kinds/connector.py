@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from oracle.finding import Finding
 from oracle.judges.connector_evidence import ConnectorEvidence
 from oracle.observation import Declined, Died, Raised, Unavailable
 from oracle.observation.connector import RunSeen
-from oracle.script import ScriptError
+from oracle.scripts.connector import SCRIPTED, render
 from oracle.simplify.connector import PASSES
 from reference.model import ConnectorCase
 from reference.model.connector import (
@@ -118,10 +117,6 @@ def _request(r: Served) -> str:
     )
 
 
-def _script(_finding: Finding, _expectation: ExpectedRun) -> str:
-    raise ScriptError("no script for a worker with a store; accepted: irverify replay")
-
-
 CONNECTOR = CaseKind(
     name="connector",
     ops=("connector",),
@@ -135,7 +130,7 @@ CONNECTOR = CaseKind(
     passes=PASSES,
     size=_size,
     unit="events",
-    script=_script,
-    scripted=(),
+    script=render,
+    scripted=SCRIPTED,
     lines=case_lines,
 )

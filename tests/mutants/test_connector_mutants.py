@@ -1,6 +1,7 @@
 """Faults of runners and connectors, planted: each is seen and shrinks to a pinned case."""
 
 import importlib.util
+import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +12,17 @@ import pytest
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.connectors import by_hand_case, connector_case
 from oracle.checking import CaseChecker
+from oracle.finding import Finding
 from oracle.judges import JUDGES
 from oracle.kinds import kind_named
 from oracle.properties import PROPERTIES
+from oracle.script import ScriptError
 from oracle.shrink import shrink
 from oracle.subject import Probes, Subject
 from oracle.subjects.connector import observe_ir
-from oracle.verdict import Outcome, Verdict
+from oracle.verdict import Outcome, Place, Verdict
 from reference.model import ConnectorCase
+from reference.serving import expect_run
 
 _spec = importlib.util.spec_from_file_location(
     "connector_faults", Path(__file__).parent / "kernels" / "connectors.py"
@@ -339,3 +343,62 @@ def test_every_kind_of_disagreement_is_shown_by_a_fault():
 )
 def test_without_a_fault_no_judge_speaks(connector: str, mode: str):
     assert [v for case in cases(connector, mode, 12) for v in disagreements(case)] == []
+
+
+def script_of(case: ConnectorCase, route: str = "run") -> str:
+    finding = Finding(
+        fingerprint="0" * 12,
+        property="connector",
+        subject="ir",
+        op="connector",
+        provider="runner",
+        route=route,
+        judge="connector-kv",
+        kind="wrong-kv",
+        contract="",
+        device="cpu",
+        case=case,
+        place=Place(name="kv", observed="", expected=""),
+        versions={"torch": "2.13.0"},
+    )
+    return kind_named("connector").script(finding, expect_run(case))
+
+
+def status_of(script: Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "connector", "mode"),
+    [
+        ("undeclared_connectors_pass", "undeclared", "full"),
+        ("graphs_are_given_up_silently", "file", "full"),
+        ("last_layer_is_not_saved", "file", "eager"),
+        ("graphs_are_replayed_twice", "staged", "full"),
+        ("steps_may_end_early", "by-hand", ""),
+        ("dummy_metadata_is_made_by_the_runner", "file", "eager"),
+        ("kv_is_never_loaded", "file", "eager"),
+        ("kv_is_saved_before_attention", "file", "eager"),
+        ("what_is_taken_is_sent", "file", "eager"),
+        ("all_tokens_are_of_the_first_row", "none", "eager"),
+    ],
+)
+def test_a_script_exits_1_while_the_fault_is_there_and_0_without(
+    fault: str, connector: str, mode: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    script = tmp_path / "script.py"
+    with planted(fault):
+        case = next(case for case in cases(connector, mode, 400) if disagreements(case))
+        script.write_text(script_of(case))
+        assert status_of(script) == 1
+        assert "observed" in capsys.readouterr().out
+    assert status_of(script) == 0
+    assert capsys.readouterr().out == "no fault\n"
+
+
+def test_no_script_stands_for_a_compiled_model():
+    case = next(cases("file", "eager", 1))
+    with pytest.raises(ScriptError, match="route 'compiled'; accepted: run"):
+        script_of(case, "compiled")

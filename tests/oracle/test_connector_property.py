@@ -15,7 +15,6 @@ from oracle.observation import Declined, Died, Raised
 from oracle.observation.connector import Bound, RunSeen, StepSeen
 from oracle.properties import PROPERTIES
 from oracle.properties.connector import summary
-from oracle.script import ScriptError
 from oracle.shrink import shrink
 from oracle.subject import Subject
 from oracle.subjects.connector import observe_ir
@@ -190,11 +189,6 @@ def test_a_needed_event_is_kept_while_the_others_go():
 
     smaller = shrink(case, still, limit=400).case
     assert smaller.events == (Damage((0,), "gone"),)
-
-
-def test_no_script_stands_for_a_worker():
-    with pytest.raises(ScriptError, match="accepted: irverify replay"):
-        KIND.script(cast("object", None), None)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_summary_counts_modes_hooks_moves_and_failures():
