@@ -1,17 +1,25 @@
-"""Engine runs over kernels that are broken on purpose."""
+"""Engine runs over kernels that are broken on purpose, and programs through passes that are."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fuzz.chooser import SeededChooser
+from ir.compilation import unregister_pass
 from oracle.engine import run
 from oracle.events import Finished, Found
 from oracle.finding import Finding
-from oracle.kinds import kind_of
+from oracle.judges import JUDGES
+from oracle.kinds import Terms, kind_named, kind_of
 from oracle.plan import Selection
 from oracle.store import Store
+from oracle.subjects.programs.subject import Programs
+from oracle.verdict import Outcome as Answer
+from oracle.verdict import Verdict
+from reference.model import ProgramCase
 
 KERNELS = Path(__file__).parent / "kernels"
 
@@ -63,3 +71,48 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
         return Outcome(findings, finished)
 
     return judge
+
+
+@dataclass(slots=True)
+class Driven:
+    """Programs through passes that a test breaks.
+
+    A mutant has ``break_it`` (given a MonkeyPatch), the ``route``, ``provider`` and ``draw`` on
+    which it is looked for in ``tries`` programs, and the ``judge`` and ``kind`` that it shows to.
+    """
+
+    patch: pytest.MonkeyPatch
+    subject: Programs = field(default_factory=Programs)
+    registered: list[str] = field(default_factory=list)
+
+    def break_with(self, mutant: Any) -> None:
+        mutant.break_it(self.patch)
+        if mutant.provider != "passes":
+            self.registered.append(mutant.provider)
+
+    def cases(self, mutant: Any, name: str) -> Iterator[ProgramCase]:
+        for index in range(mutant.tries):
+            yield mutant.draw(SeededChooser(0, "mutant", name, index))
+
+    def _evidence(self, mutant: Any, case: ProgramCase) -> Any:
+        program = kind_named("program")
+        observation = self.subject.observe(case, mutant.provider, mutant.route)
+        return program.evidence(case, program.expect(case, Terms()), observation, Terms())
+
+    def verdict(self, mutant: Any, case: ProgramCase) -> Verdict:
+        return JUDGES[mutant.judge].judge(self._evidence(mutant, case))
+
+    def measures(self, mutant: Any, case: ProgramCase) -> Mapping[str, int]:
+        return kind_named("program").measures(self._evidence(mutant, case))
+
+    def shows(self, mutant: Any, case: ProgramCase) -> bool:
+        found = self.verdict(mutant, case)
+        return (found.outcome, found.kind) == (Answer.DISAGREES, mutant.kind)
+
+
+@pytest.fixture
+def driven(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driven]:
+    made = Driven(monkeypatch)
+    yield made
+    for name in made.registered:
+        unregister_pass(name)
