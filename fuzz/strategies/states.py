@@ -31,10 +31,13 @@ _EAGER = (
 _COMPILED = (
     "run", "run", "run", "run", "run", "run", "get", "add", "add", "call", "set", "set", "enter",
     "thread", "task", "override", "override", "override", "preallocate", "replace", "grow",
-    "discard", "seal", "forget", "forget", "register", "race",
+    "discard", "seal", "seal", "forget", "forget", "register", "unregister", "race",
 )  # fmt: skip
-_ONCE_SEALED = ("unseal", "unseal", "verify", "verify", "verify", "get", "discard", "override")
-_ONCE_OVERRIDDEN = ("exists", "exists", "plan", "get", "get", "seal", "verify")
+_ONCE_SEALED = (
+    "unseal", "verify", "verify", "verify", "verify", "get", "get", "discard", "override",
+    "resize", "move",
+)  # fmt: skip
+_ONCE_OVERRIDDEN = ("exists", "exists", "plan", "get", "get", "seal", "seal")
 
 
 def state_case(chooser: Chooser, *, compiled: bool = False) -> StateCase:
@@ -48,6 +51,7 @@ class _Builder:
         self._compiled = compiled
         self._actions: list[StateAction] = []
         self._labels = 0
+        self._runs = 0
         count = chooser.integer(1, 2) if compiled or chooser.chance(0.4) else 0
         self._models = tuple(self._model() for _ in range(count))
         self._script = self._started()
@@ -97,15 +101,16 @@ class _Builder:
             if len(self._actions) >= wanted:
                 break
             self._try(self._proposals[self._c.choose(self._verbs())]())
-        runs = sum(action.verb == "run" for action in self._actions)
-        if self._compiled and runs < 2:
+        if self._compiled and self._runs < 2:
             self._sure_run()
         return StateCase(actions=tuple(self._actions), models=self._models)
 
     def _sure_run(self) -> None:
         """Run a model; where seals or kinds forbid it, make it possible."""
+        before = self._runs
         for model in range(len(self._models)):
-            if self._try(self._at("run", model=model, amount=self._amount(), size=2)):
+            self._try(self._at("run", model=model, amount=self._amount(), size=2))
+            if self._runs > before:
                 return
         for graph in self._script.model.sealed:
             self._try(StateAction(verb="unseal", name=graph))
@@ -117,8 +122,10 @@ class _Builder:
         """Take an action that has a meaning, and say whether it had."""
         if action is None:
             return False
-        if self._script.allows(action):
+        answer = self._script.tried(action)
+        if answer is not None:
             self._actions.append(action)
+            self._runs += action.verb == "run" and not answer.rule
             return True
         # It may have been half done.
         self._script = self._started()
@@ -137,7 +144,8 @@ class _Builder:
         verbs += tuple(verb for verb, begun in ends if begun for _ in range(3))
         if script.overrides:
             verbs += 12 * ("run",) if self._compiled else 2 * _ONCE_OVERRIDDEN
-        return verbs + 3 * _ONCE_SEALED if script.model.sealed else verbs
+        sealed = script.model.sealed and not self._compiled
+        return verbs + 3 * _ONCE_SEALED if sealed else verbs
 
     # What choices are made of.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reference.model.state import StateAction, StateCase
+from reference.model.state import StateAction, StateCase, StateLayer
 
 from .held import Call, Held
 from .refusals import StateRefused
@@ -80,13 +80,12 @@ class ScriptModel:
         self.entered: dict[int, tuple[int, ...]] = {}
         self.overrides: dict[int, tuple[str, int]] = {}
 
-    def allows(self, action: StateAction) -> bool:
-        """Whether the action has a meaning now; it is done where it has."""
+    def tried(self, action: StateAction) -> ExpectedAnswer | None:
+        """Do one action; None where it has no meaning, and may be half done."""
         try:
-            self.answer(action)
+            return self.answer(action)
         except _Illegal:
-            return False
-        return True
+            return None
 
     def answer(self, action: StateAction) -> ExpectedAnswer:
         """Do one action."""
@@ -97,9 +96,6 @@ class ScriptModel:
         try:
             given = self._done(action)
         except StateRefused as refused:
-            if action.verb == "run":
-                # Eager layers before the refused one have run, compiled ones have not.
-                raise _Illegal("refused-run") from None
             rule, shown = refused.rule, refused.shown
         changed = {
             held.identity: tuple(held.content)
@@ -229,21 +225,35 @@ class ScriptModel:
 
     def _ran(self, a: StateAction, context: int) -> _Given:
         values: list[int] = []
-        scopes = self.model.scopes
+        began = False
         for step in range(a.times):
             for i, layer in enumerate(self._case.models[a.model]):
-                tokens = scopes.enter(context, layer.keys)
-                if layer.use == "read":
-                    held = self.model.get(context, layer.name)
-                    if held.kind != "tensor":
-                        raise _Illegal("nothing-to-read")
-                    values += held.content
-                else:
-                    amount = a.amount + step + i
-                    _, out = self.model.update(context, layer.name, amount, a.size)
-                    values += out if layer.use == "op" else []
-                scopes.leave(context, tokens)
+                try:
+                    values += self._layer_ran(layer, context, a.amount + step + i, a.size)
+                except StateRefused as refused:
+                    if began:
+                        # Eager layers before the refused one have run, compiled ones have not.
+                        raise _Illegal("refused-half-way") from None
+                    if refused.rule == "broken-seal":
+                        # Code compiled before looks at no seal.
+                        raise _Illegal("run-under-a-broken-seal") from None
+                    raise
+                began = True
         return _Given(values=tuple(values))
+
+    def _layer_ran(self, layer: StateLayer, context: int, amount: int, size: int) -> list[int]:
+        scopes = self.model.scopes
+        tokens = scopes.enter(context, layer.keys)
+        try:
+            if layer.use != "read":
+                _, out = self.model.update(context, layer.name, amount, size)
+                return out if layer.use == "op" else []
+            held = self.model.get(context, layer.name)
+        finally:
+            scopes.leave(context, tokens)
+        if held.kind != "tensor":
+            raise _Illegal("nothing-to-read")
+        return list(held.content)
 
     def _described(self) -> str:
         entries = self.model.entries()

@@ -10,6 +10,7 @@ RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "unknown": ("UnknownStateError", "StateError", "KeyError"),
         "undeclared": ("UndeclaredStateError", "StateError"),
         "sealed": ("SealedError", "StateError"),
+        "broken-seal": ("SealedError", "StateError"),
         "not-sealed": ("SealedError", "StateError"),
         "out-of-order": ("ScopeError", "StateError"),
         "bad-scope": ("ScopeError", "StateError"),

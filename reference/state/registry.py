@@ -206,7 +206,7 @@ class StateModel:
                 if now is not held or held.disturbed != disturbed:
                     broken.append(graph)
         if broken:
-            raise StateRefused("sealed", tuple(broken))
+            raise StateRefused("broken-seal", tuple(broken))
 
     # What these are made of.
 
@@ -243,7 +243,7 @@ class StateModel:
             if was is not None and was != (held, held.disturbed):
                 broken.append(graph)
         if broken:
-            raise StateRefused("sealed", tuple(broken))
+            raise StateRefused("broken-seal", tuple(broken))
         return held
 
     def _created(self, name: str, scope: Scope, layer: Layer, keys: Mapping[str, str]) -> Held:

@@ -33,15 +33,29 @@ def test_everything_is_done_and_every_refusal_is_met():
     verbs = Counter(action.verb for case in SCRIPTS for action in case.actions)
     assert {verb: verbs[verb] for verb in VERBS if verb != "forget" and verbs[verb] < 30} == {}
     rules = Counter(a.rule for case in SCRIPTS for a in expect_state(case).answers)
-    assert {rule: rules[rule] for rule in RULES if rules[rule] < 5} == {}
+    assert {rule: rules[rule] for rule in RULES if rules[rule] < 3} == {}
     holds = Counter(a.holds for c in SCRIPTS for a in c.actions if a.verb == "register")
     assert {kind: holds[kind] for kind in HOLDS if holds[kind] < 30} == {}
 
 
 def test_what_is_compiled_runs_models_of_every_use_and_forgets_code():
-    runs = [sum(a.verb == "run" for a in case.actions) for case in COMPILED]
+    runs = [
+        sum(
+            a.verb == "run" and not answer.rule
+            for a, answer in zip(case.actions, expect_state(case).answers, strict=True)
+        )
+        for case in COMPILED
+    ]
     assert min(runs) >= 1
     assert sum(runs) >= 2 * len(COMPILED)
+    refused = Counter(
+        answer.rule
+        for case in COMPILED
+        for a, answer in zip(case.actions, expect_state(case).answers, strict=True)
+        if a.verb == "run"
+    )
+    assert refused["sealed"] >= 3
+    assert refused["unknown"] >= 3
     uses = Counter(layer.use for case in COMPILED for model in case.models for layer in model)
     assert {use: uses[use] for use in USES if uses[use] < 10} == {}
-    assert sum(a.verb == "forget" for case in COMPILED for a in case.actions) >= 20
+    assert sum(a.verb == "forget" for case in COMPILED for a in case.actions) >= 10

@@ -77,7 +77,8 @@ class Driver:
         given: dict[str, Any] = {"objects": [], "values": [], "text": "", "raised": None}
         try:
             given |= self._done(**action) or {}
-        except Exception as error:
+        except Exception as raised:
+            error = _cause(raised)
             bases = [base.__name__ for base in type(error).__mro__[1:-1]]
             given["raised"] = [type(error).__name__, bases, str(error)]
         given["calls"] = self.calls[calls:]
@@ -331,6 +332,17 @@ class Driver:
         clones = report.passes[-1]
         self.graphs.append([len(clones.removed), [clone.reason for clone in clones.kept]])  # type: ignore[union-attr]
         return run
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What Dynamo met while it traced; the error itself where it is none of Dynamo's."""
+    dynamo = "TorchDynamoException"
+    while any(base.__name__ == dynamo for base in type(error).__mro__):
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            break
+        error = cause
+    return error
 
 
 def _place(name: str, scope: Any) -> str:

@@ -19,7 +19,7 @@ from oracle.subject import Subject
 from oracle.subjects.state import ir_providers, observe_ir
 from oracle.subjects.state.reference import observe
 from oracle.verdict import Outcome, Verdict
-from reference.model import StateAction, StateCase, case_from_json, case_to_json
+from reference.model import StateAction, StateCase, StateLayer, case_from_json, case_to_json
 from reference.state import expect_state
 
 STATE = PROPERTIES["state"]
@@ -113,20 +113,22 @@ def test_a_script_that_cannot_be_driven_is_one_too():
         (StateAction(verb="reset", of=1), "no-such-token"),
         (StateAction(verb="leave", of=1), "not-entered"),
         (StateAction(verb="restore", of=1), "no-such-override"),
-        (StateAction(verb="run"), "refused-run"),
+        (StateAction(verb="run", model=2), "refused-half-way"),
         (StateAction(verb="race", name="b", size=2), "race-for-what-may-fail"),
         (StateAction(verb="move", name="h"), "nothing-to-disturb"),
         (StateAction(verb="run", model=1), "nothing-to-read"),
     ],
 )
 def test_actions_without_a_meaning_are_undecided(action: StateAction, why: str):
-    from reference.model import StateLayer
-
     made = (
         StateAction(verb="register", name="b", holds="fails-once"),
         StateAction(verb="register", name="h", holds="handle"),
     )
-    models = ((StateLayer(name="a"),), (StateLayer(name="h", use="read"),))
+    models = (
+        (StateLayer(name="a"),),
+        (StateLayer(name="h", use="read"),),
+        (StateLayer(name="h"), StateLayer(name="a")),
+    )
     case = StateCase(actions=(*made, action), models=models)
     found = verdicts(case, observe)
     assert {(v.outcome, v.kind) for v in found} == {(Outcome.UNDECIDED, why)}
