@@ -1,0 +1,104 @@
+"""Drawn calls over a paged cache mean something, and reach the edges of what they may be."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fuzz.chooser import SeededChooser
+from fuzz.strategies import fixed_signatures, free_signature, legal_case
+from reference.declaration import FLOATS
+from reference.dtypes import decode
+from reference.expectation import Expected, Unknown, expect, memory_after, tensor_arrays
+from reference.legal import DECLARATIONS
+from reference.model import OpCase
+
+STATEFUL = sorted(op for op, declaration in DECLARATIONS.items() if declaration.states)
+
+
+def drawn(op: str, count: int = 80) -> list[OpCase]:
+    declaration = DECLARATIONS[op]
+    signatures = [s for t in FLOATS for s in fixed_signatures(declaration, t)]
+    signatures += [free_signature(declaration, t) for t in FLOATS for _ in range(3)]
+    return [
+        legal_case(declaration, signatures[i % len(signatures)], SeededChooser(2, op, i))
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("op", STATEFUL)
+def test_every_drawn_case_has_a_meaning_and_a_state_of_its_own_memory(op: str):
+    declaration = DECLARATIONS[op]
+    for case in drawn(op):
+        assert isinstance(expect(declaration, case), Expected)
+        views = case.views()
+        for spec in declaration.states:
+            mine = views[spec.name]
+            assert mine.is_contiguous
+            assert [v.storage for v in views.values()].count(mine.storage) == 1
+
+
+@pytest.mark.parametrize("op", STATEFUL)
+def test_bytes_and_values_of_what_is_left_in_a_state_are_told_alike(op: str):
+    declaration = DECLARATIONS[op]
+    for case in drawn(op):
+        expected = expect(declaration, case)
+        assert isinstance(expected, Expected)
+        after = memory_after(declaration, case)
+        for spec, output in zip(declaration.outputs, expected.outputs, strict=True):
+            if spec.left_in is not None:
+                view = case.views()[spec.left_in]
+                held = decode(view.of(after[view.storage]), output.dtype)
+                assert np.array_equal(held, output.interval.lo, equal_nan=True)
+                assert output.interval.is_point
+                assert output.may_alias == spec.left_in
+
+
+def test_slots_are_named_once_or_not_at_all_and_some_are_the_last():
+    some, none, last = 0, 0, 0
+    for case in drawn("reshape_and_cache", 160):
+        named = tensor_arrays(case, case.arrays())
+        slots, cache = named["slot_mapping"], named["kv_cache"]
+        some, none = some + int((slots >= 0).sum()), none + int((slots < 0).sum())
+        last += int((slots == cache.shape[1] * cache.shape[2] - 1).any())
+    assert some > none > 100
+    assert last > 20
+
+
+def test_lengths_lie_at_the_edges_of_blocks_and_tables_hold_nonsense_beyond():
+    beyond, poisoned = 0, 0
+    rests: set[int] = set()
+    ratios: set[int] = set()
+    for case in drawn("paged_decode_attention", 240):
+        named = tensor_arrays(case, case.arrays())
+        cache, query = named["kv_cache"].astype(np.float64), named["query"]
+        size = cache.shape[2]
+        if size > 2:
+            rests |= {int(n) % size - size * (int(n) % size == size - 1) for n in named["seq_lens"]}
+        ratios.add(query.shape[1] // cache.shape[3])
+        beyond += int(((named["block_tables"] < 0) | (named["block_tables"] > 1000)).any())
+        poisoned += int(np.isnan(cache).any())
+    assert {-1, 0, 1} <= rests
+    assert {1, 2, 4, 7, 8, 16} <= ratios
+    assert beyond > 40
+    assert poisoned > 40
+
+
+@pytest.mark.parametrize(
+    ("op", "name", "value", "because"),
+    [
+        ("reshape_and_cache", "slot_mapping", 10**4, "slot-out-of-range"),
+        ("paged_decode_attention", "seq_lens", 10**4, "length-out-of-range"),
+        ("paged_decode_attention", "seq_lens", -1, "length-out-of-range"),
+        ("quant_fp8_delayed", "next", 16, "place-out-of-range"),
+    ],
+)
+def test_a_number_that_points_nowhere_has_no_meaning(op: str, name: str, value: int, because: str):
+    declaration = DECLARATIONS[op]
+    case = next(c for c in drawn(op) if c.views()[name].numel)
+    number = case.views()[name].storage
+    array = case.storages[number].array()
+    array[:] = value
+    storages = [*case.storages]
+    storages[number] = replace(storages[number], content=array.tobytes())
+    assert expect(declaration, replace(case, storages=tuple(storages))) == Unknown(because)
