@@ -9,7 +9,7 @@ Pieces by heads or tokens are one for all (`.families`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,17 +121,14 @@ def _way(case: TransferCase, copied: tuple[str, ...], parts: tuple[str, ...]) ->
     assumed: list[Poly] = []
     extents = [*dict.fromkeys((a.count, a.index) for a in axes.values()), (TOKENS, TOKEN)]
 
-    def run(path: Path) -> PathFormulas:
+    def plan(path: Path) -> PathFormulas:
         with one_for_all(extents) as families:
-            try:
-                found = _formulas(case, axes, parts, path, families)
-            except (UndecidableError, ImpossibleError):
-                raise
-            except Exception as error:  # what the subject raises is an observation
-                bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
-                raised = Raised(type(error).__name__, bases, str(error))
-                found = PathFormulas(frozenset(), {}, {}, refused=raised)
+            found = _observed(lambda: _formulas(case, axes, parts, path, families))
         assumed.extend(path.assumed.values())
+        return replace(found, zero=frozenset(path.zero), conditions=tuple(path.conditions))
+
+    def meet(path: Path) -> PathFormulas:
+        found = _observed(lambda: _meeting(case, axes))
         return replace(found, zero=frozenset(path.zero), conditions=tuple(path.conditions))
 
     def start() -> Path:
@@ -141,11 +138,34 @@ def _way(case: TransferCase, copied: tuple[str, ...], parts: tuple[str, ...]) ->
 
     try:
         with objects_in_arrays():
-            paths = tuple(found for _, found in paths_through(start, run))
+            paths = [found for _, found in paths_through(start, plan)]
+            # Apart, so that what is asked of two engines is not asked again on each way.
+            met = [found for _, found in paths_through(start, meet)]
+            paths += [found for found in met if found.refused is not None]
     except UndecidableError:
         return Copying(copied=copied, parts=parts, proof=NO_POLYNOMIAL)
-    proof = Proof(paths=paths, least=least, assumed=tuple(dict.fromkeys(assumed)))
+    proof = Proof(paths=tuple(paths), least=least, assumed=tuple(dict.fromkeys(assumed)))
     return Copying(copied=copied, parts=parts, proof=proof)
+
+
+def _observed(act: Callable[[], PathFormulas]) -> PathFormulas:
+    """What comes of it, or what the subject raises."""
+    try:
+        return act()
+    except (UndecidableError, ImpossibleError):
+        raise
+    except Exception as error:  # what the subject raises is an observation
+        bases = tuple(base.__name__ for base in type(error).__mro__[1:-1])
+        raised = Raised(type(error).__name__, bases, str(error))
+        return PathFormulas(frozenset(), {}, {}, refused=raised)
+
+
+def _meeting(case: TransferCase, axes: Mapping[str, _Axis]) -> PathFormulas:
+    """Nothing, where the engines may meet."""
+    from ir.transfer import plan as planning
+
+    planning.meet(_engine(case, axes, "P"), _engine(case, axes, "D"))
+    return PathFormulas(frozenset(), {}, {})
 
 
 class _Divisions(dict[tuple[str, str], tuple[Poly, Poly]]):
@@ -187,8 +207,10 @@ def _formulas(
         side: bases_below_limit(f"b.{side}.0.0", engine, 0, path)
         for side, engine in engines.items()
     }
-    kept = planning.tp_mapping
+    kept = planning.tp_mapping, planning.check_engines
     planning.tp_mapping = lambda *_args, **_sizes: given
+    # See `_meeting`.
+    planning.check_engines = lambda _producer, _consumer: None
     try:
         plan = planning.plan_transfer(
             engines["P"],
@@ -198,7 +220,7 @@ def _formulas(
             consumer_bases=bases["D"],  # pyright: ignore[reportArgumentType]
         )
     finally:
-        planning.tp_mapping = kept
+        planning.tp_mapping, planning.check_engines = kept
     strides = {(side, 0): engine.page_strides(0) for side, engine in engines.items()}
     found = tuple(
         ChannelFormulas(
