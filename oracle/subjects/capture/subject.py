@@ -58,6 +58,8 @@ def observe(case: CaptureCase, route: str) -> CaptureObservation:
             graph.release()
         for one in owned:
             one.close()
+        if case.trap:
+            _forget_trap_state()
 
 
 def _driven(
@@ -94,6 +96,15 @@ def _driven(
         memory=memory,
         events=Schedule(graph, own, eager).run(),
     )
+
+
+def _forget_trap_state() -> None:
+    from ir.state import ir_state
+
+    from .traps import STATE
+
+    if STATE in ir_state.types:
+        ir_state.unregister_type(STATE)
 
 
 def _quietly(act: Callable[[Any], Any], x: Any) -> Any:

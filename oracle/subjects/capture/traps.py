@@ -16,6 +16,10 @@ OF_THE_HOST = frozenset(
 """Traps that are of memory which the host shares, or of a generator on it."""
 
 
+STATE = "capture_trap"
+"""The kind of state that traps make and move."""
+
+
 def traps(o: Any, device: str) -> dict[str, Any]:
     """The traps, and on ``o`` the tensors that they need."""
     import copy
