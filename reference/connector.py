@@ -86,6 +86,11 @@ class Step:
         return Call.FINISHED in self.done
 
 
+def hooks_of_a_pass(layers: int) -> tuple[tuple[str, int], ...]:
+    """By name and layer: in each layer the load before its attention, the save after it."""
+    return tuple((c.value, i) for i in range(layers) for c in (Call.LOAD, Call.SAVE))
+
+
 @dataclass(frozen=True, slots=True)
 class Misplaced:
     """The first call of a step that may not come when it does, or that is missing at the end."""

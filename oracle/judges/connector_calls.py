@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from oracle.observation import Died, Raised
-from oracle.observation.connector import Called, RunSeen, StepSeen
+from oracle.observation.connector import BIND, CLEAR, Called, RunSeen, StepSeen
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable
-from reference.connector import Call, misplaced
+from reference.connector import Call, hooks_of_a_pass, misplaced
 from reference.serving import ExpectedStep
 
 from .connector_evidence import ConnectorEvidence, Fault, at_step
@@ -16,7 +16,6 @@ REFUSAL = "PolicyError"
 """What a connector is refused with that cannot run under the graphs that are asked for."""
 FAMILY = "ConnectorError"
 """The base of every refusal that ``ir.connector`` documents."""
-BIND, CLEAR = ("bind_connector_metadata", 0), ("clear_connector_metadata", 0)
 
 
 def connector_completion(evidence: ConnectorEvidence) -> Verdict:
@@ -110,11 +109,6 @@ def _text(calls: tuple[Called, ...]) -> str:
 
 def _is_hook(name: str) -> bool:
     return name in (Call.LOAD.value, Call.SAVE.value)
-
-
-def hooks_of_a_pass(layers: int) -> tuple[Called, ...]:
-    """In each layer the load before its attention, the save after it."""
-    return tuple((c.value, i) for i in range(layers) for c in (Call.LOAD, Call.SAVE))
 
 
 def _on_device(

@@ -14,6 +14,11 @@ Called = tuple[str, int]
 """A call of a connector by name, and the layer, 0 where it has none."""
 
 
+BIND: Called = ("bind_connector_metadata", 0)
+CLEAR: Called = ("clear_connector_metadata", 0)
+"""What begins and what ends every step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What was bound: whether the connector made it, and whether for this very step."""

@@ -15,8 +15,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from oracle.finding import Finding
-from oracle.judges.connector_calls import hooks_of_a_pass
 from oracle.script import ScriptError, docstring
+from reference.connector import hooks_of_a_pass
 from reference.model import ConnectorCase
 from reference.serving import (
     HEAD_SIZE,

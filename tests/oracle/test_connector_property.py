@@ -9,7 +9,6 @@ import pytest
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.connectors import by_hand_case, connector_case, refused_case
 from oracle.checking import CaseChecker
-from oracle.judges.connector_calls import hooks_of_a_pass
 from oracle.kinds import kind_named
 from oracle.observation import Declined, Died, Raised
 from oracle.observation.connector import Bound, RunSeen, StepSeen
@@ -20,6 +19,7 @@ from oracle.subject import Subject
 from oracle.subjects.connector import observe_ir
 from oracle.subjects.connector.reference import observe
 from oracle.verdict import Outcome
+from reference.connector import hooks_of_a_pass
 from reference.model import ConnectorCase, case_from_json, case_to_json
 from reference.model.connector import Damage, Dummy, PagedSize, Serve, Served
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from oracle.judges.connector_calls import BIND, CLEAR, hooks_of_a_pass
 from oracle.observation import Raised
-from oracle.observation.connector import Bound, Called, RunSeen, StepSeen, Told
-from reference.connector import Call
+from oracle.observation.connector import BIND, CLEAR, Bound, Called, RunSeen, StepSeen, Told
+from reference.connector import Call, hooks_of_a_pass
 from reference.model import ConnectorCase
 from reference.serving import VOCABULARY, ExpectedRun, ExpectedStep, bytes_of, expect_run
 
