@@ -89,12 +89,10 @@ class IrSubject:
                     Provider(
                         op=name,
                         name=provider,
-                        routes=tuple(
-                            r for r in ROUTES if impl.compilable or r not in COMPILED_ROUTES
-                        ),
+                        routes=self._routes_of(name, provider, impl),
                         contract=impl.contract,
                         unavailable=self._unavailable(provider, impl),
-                        interpreted=provider == "triton" and self._device == "cpu",
+                        interpreted=self._interpreted(provider),
                         source=self._sources.get((name, provider)),
                     )
                 )
@@ -111,6 +109,15 @@ class IrSubject:
             *state_providers(),
             *connector_providers(),
         )
+
+    def _routes_of(self, op: str, provider: str, impl: Any) -> tuple[str, ...]:
+        if DECLARATIONS[op].states and self._interpreted(provider):
+            # Milliseconds a program: once straight, and once as an input that a graph writes.
+            return ("eager", "caller")
+        return tuple(r for r in ROUTES if impl.compilable or r not in COMPILED_ROUTES)
+
+    def _interpreted(self, provider: str) -> bool:
+        return provider == "triton" and self._device == "cpu"
 
     def _unavailable(self, provider: str, impl: Any) -> str:
         if impl.supported:
