@@ -66,6 +66,11 @@ class Stream:
     fixed_count: bool = False
     in_full: int | None = None
     """What a full budget takes; None for ``FULL_FACTOR`` times ``count``."""
+    subjects: tuple[str, ...] = ()
+    """Whose cases these are; empty: everybody's."""
+
+    def is_for(self, subject: str) -> bool:
+        return not self.subjects or subject in self.subjects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +141,17 @@ def plan(
                     (prop, s, math.ceil(s.count * share))
                     for s in prop.streams(op, dtype)
                     # What nobody is driven through takes no share of the budget.
-                    if any(_drives(selection, prop, s, providers[n]) for n in selection.subjects)
+                    if any(
+                        s.is_for(n) and _drives(selection, prop, s, providers[n])
+                        for n in selection.subjects
+                    )
                 ]
     streams = _budgeted(streams, selection.budget)
     units: list[Unit] = []
     for subject in selection.subjects:
         for prop, stream, count in streams:
             drives = _drives(selection, prop, stream, providers[subject])
-            if not drives or not count:
+            if not drives or not count or not stream.is_for(subject):
                 continue
             size = count if stream.together else 16
             interpreted = frozenset(

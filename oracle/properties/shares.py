@@ -56,6 +56,8 @@ def known_stream(op: str) -> Stream:
         case=_known,
         routes=(*STOCK, "inductor"),
         fixed_count=True,
+        # What is known of torch is asked of torch: others have it left undecided as torch's.
+        subjects=("torch",),
     )
 
 

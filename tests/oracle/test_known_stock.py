@@ -11,7 +11,7 @@ from oracle.kinds import Terms, kind_named
 from oracle.kinds.program import case_lines
 from oracle.known import Known, KnownEntry
 from oracle.known_programs import CAUSES, known_programs
-from oracle.plan import Selection
+from oracle.plan import Selection, plan
 from oracle.properties import PROPERTIES
 from oracle.subjects import SubjectOptions, start
 from oracle.subjects.programs import stock
@@ -113,8 +113,12 @@ def test_the_same_place_without_the_cause_is_not_known():
 
 
 @pytest.mark.parametrize("name", ["lowering", "clones"])
-def test_every_run_takes_the_smallest_programs(name: str):
+def test_every_run_on_torch_and_no_other_takes_the_smallest_programs(name: str):
     (stream,) = (s for s in PROPERTIES[name].streams("program", "") if s.name == "known")
     assert stream.count == len(known_programs())
     assert stream.fixed_count
     assert [stream.case(7, i) for i in range(stream.count)] == [*known_programs()]
+    providers = {"torch": stock.providers(), "ir": stock.providers()}
+    for subject, wanted in (("torch", {"known"}), ("ir", set())):
+        units = plan(Selection(subjects=(subject,), properties=(name,)), PROPERTIES, providers)
+        assert {u.stream for u in units} & {"known"} == wanted
