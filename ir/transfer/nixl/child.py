@@ -13,7 +13,9 @@ from typing import Any
 
 from .errors import PeerError
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
+"""An engine that runs a model imports torch first: over a minute where eight want each core."""
+
 ANSWER_SECONDS = 20.0
 
 

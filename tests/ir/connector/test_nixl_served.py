@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ir.connector import ConnectorError, ModelSize, PagedModel, Runner, Scheduler
+from ir.connector import nixl as package
 from ir.connector.nixl import EngineSetup, Role, ServedEngine, serve_apart
 from ir.transfer import IncompatibleEnginesError
 from ir.transfer.nixl import PeerError
@@ -162,12 +163,11 @@ def left_over(shared: set[str]) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("how", ["closed", "killed"])
-def test_nothing_is_left_of_engines(pair, how: str):
+def test_nothing_is_left_of_engines(pair, tls: str | None):
     shared = set().union(*(shared_memory(engine.process.pid) for engine in pair))
     pids = [engine.process.pid for engine in pair]
     for engine in pair:
-        engine.process.kill() if how == "killed" else engine.close()
+        engine.process.kill() if tls else engine.close()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert left_over(shared) == set()
 
@@ -192,3 +192,11 @@ def test_a_setup_that_is_refused_leaves_no_process():
 
 def children() -> set[str]:
     return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
+def test_the_example_in_the_docstring_runs():
+    example = str(package.__doc__).split("\n\n", 1)[1]
+    names = {name: getattr(package, name) for name in package.__all__}
+    exec(compile(example, "example", "exec"), names)
+    served = names["served"]
+    assert (list(served.done), served.failed) == (["r0"], {})
