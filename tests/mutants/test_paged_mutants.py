@@ -7,58 +7,51 @@ import pytest
 
 from oracle.store import Store
 
-
-def unplaced(index: str) -> str:
-    return (
-        "key: float32[1, 1, 1] = [0.0]; value: float32[1, 1, 1] = [0.0]; "
-        f"slot_mapping: {index}[1] = [-1]; kv_cache: float32[2, 1, 1, 1, 1] = [0.0, 1.0]"
-    )
-
-
-def exchanged(index: str) -> str:
-    return (
-        "key: float32[1, 1, 1] = [0.0]; value: float32[1, 1, 1] = [1.0]; "
-        f"slot_mapping: {index}[1] = [0]; kv_cache: float32[2, 1, 1, 1, 1] = [0.0, 0.0]"
-    )
-
-
-def beyond(last: str, table: str, length: str) -> str:
-    return (
-        f"kv_cache: float32[2, 1, 2, 1, 1] = [0.0, 0.0, 0.0, {last}]; "
-        f"query: float32[1, 1, 1] = [0.0]; block_tables: {table}[1, 1] = [0]; "
-        f"seq_lens: {length}[1] = [1]; scale: 1.0"
-    )
-
-
-SMALLEST = {
-    ("at_once", "quant_fp8_delayed", "values: value"): (
-        "x: float32[1] = [1.0]; amax: float32[16]; next: int64[1] = [0]"
-    ),
-    ("forgets", "quant_fp8_delayed", "mutation: input-written"): (
-        "x: float32[1] = [1.0]; amax: float32[16]; next: int64[1] = [0]"
-    ),
-    ("forgets", "quant_fp8_delayed", "values: value"): (
-        "x: float32[1] = [1.0]; amax: float32[16]; next: int64[1] = [0]"
-    ),
-    ("from_the_end", "reshape_and_cache", "values: value"): unplaced("int64"),
-    ("from_the_end", "reshape_and_cache", "mutation: input-written"): unplaced("int32"),
-    ("slot_zero", "reshape_and_cache", "values: value"): unplaced("int64"),
-    ("slot_zero", "reshape_and_cache", "mutation: input-written"): unplaced("int32"),
-    ("values_first", "reshape_and_cache", "values: value"): exchanged("int64"),
-    ("values_first", "reshape_and_cache", "mutation: input-written"): exchanged("int32"),
-    ("one_more", "paged_decode_attention", "values: value"): beyond("1.0", "int32", "int32"),
-    ("one_more", "paged_decode_attention", "values: nan"): beyond("nan", "int64", "int64"),
-    ("weighs_all", "paged_decode_attention", "values: nan"): beyond("nan", "int64", "int64"),
-    ("pads_the_end", "paged_decode_attention", "mutation: input-written"): (
-        beyond("1.0", "int32", "int64")
-    ),
-    ("modulo", "paged_decode_attention", "values: value"): (
-        "kv_cache: float32[2, 1, 1, 2, 1] = [0.0, 0.0, 0.0, 1.0]; "
-        "query: float32[1, 4, 1] = [0.0, 0.0, 0.0, 0.0]; block_tables: int32[1, 1] = [0]; "
-        "seq_lens: int64[1] = [1]; scale: 1.0"
-    ),
-}
+INDICES = ("int32", "int64")
 """No simplification leads from one dtype of an index to the other."""
+
+
+def placed(keys: str, values: str, slot: int, cache: str) -> tuple[str, ...]:
+    return tuple(
+        f"key: float32[1, 1, 1] = [{keys}]; value: float32[1, 1, 1] = [{values}]; "
+        f"slot_mapping: {index}[1] = [{slot}]; kv_cache: float32[2, 1, 1, 1, 1] = [{cache}]"
+        for index in INDICES
+    )
+
+
+def attended(cache: str, query: str, scale: str) -> tuple[str, ...]:
+    return tuple(
+        f"kv_cache: float32{cache}; query: float32{query}; block_tables: {table}[1, 1] = [0]; "
+        f"seq_lens: {length}[1] = [1]; scale: {scale}"
+        for table in INDICES
+        for length in INDICES
+    )
+
+
+UNPLACED = placed("0.0", "0.0", -1, "0.0, 1.0")
+EXCHANGED = placed("0.0", "1.0", 0, "0.0, 0.0")
+BEYOND = attended("[2, 1, 2, 1, 1] = [0.0, 0.0, 0.0, 1.0]", "[1, 1, 1] = [0.0]", "1.0")
+BEYOND_NAN = attended("[2, 1, 2, 1, 1] = [0.0, 0.0, 0.0, nan]", "[1, 1, 1] = [0.0]", "1.0")
+TURNS = attended(
+    "[2, 1, 1, 2, 1] = [0.0, 0.0, 0.0, 1.0]", "[1, 4, 1] = [0.0, 0.0, 0.0, 0.0]", "1.0"
+)
+ONE_CALL = "x: float32[1] = [1.0]; amax: float32[16]; next: int64[1] = [0]"
+SMALLEST = {
+    ("at_once", "quant_fp8_delayed", "values: value"): ONE_CALL,
+    ("forgets", "quant_fp8_delayed", "mutation: input-written"): ONE_CALL,
+    ("forgets", "quant_fp8_delayed", "values: value"): ONE_CALL,
+    ("from_the_end", "reshape_and_cache", "values: value"): UNPLACED,
+    ("from_the_end", "reshape_and_cache", "mutation: input-written"): UNPLACED,
+    ("slot_zero", "reshape_and_cache", "values: value"): UNPLACED,
+    ("slot_zero", "reshape_and_cache", "mutation: input-written"): UNPLACED,
+    ("values_first", "reshape_and_cache", "values: value"): EXCHANGED,
+    ("values_first", "reshape_and_cache", "mutation: input-written"): EXCHANGED,
+    ("one_more", "paged_decode_attention", "values: value"): BEYOND,
+    ("one_more", "paged_decode_attention", "values: nan"): BEYOND_NAN,
+    ("weighs_all", "paged_decode_attention", "values: nan"): BEYOND_NAN,
+    ("pads_the_end", "paged_decode_attention", "mutation: input-written"): BEYOND,
+    ("modulo", "paged_decode_attention", "values: value"): TURNS,
+}
 CHOSEN = {
     "ops": ("reshape_and_cache", "paged_decode_attention", "quant_fp8_delayed"),
     "providers": (
@@ -88,6 +81,7 @@ def test_wrong_states_are_found_and_shrunk(judged, tmp_path, monkeypatch):
             assert done.returncode == wanted, (finding.provider, finding.kind, done)
 
 
+@pytest.mark.slow
 def test_the_same_providers_without_their_faults_are_clean(judged):
     outcome = judged("paged", faulty=False, **CHOSEN | {"budget": 150})
     assert outcome.cases == {}
