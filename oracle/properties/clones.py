@@ -109,7 +109,7 @@ CLONES = Property(
     routes=ROUTES,
     probes=Probes(),
     streams=streams,
-    in_passing=0.05,
+    in_passing=0.03,
     summary=summary,
     demands=demands,
 )

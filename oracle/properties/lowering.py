@@ -126,7 +126,7 @@ LOWERING = Property(
     routes=ROUTES,
     probes=Probes(),
     streams=streams,
-    in_passing=0.08,
+    in_passing=0.05,
     summary=summary,
     demands=demands,
 )

@@ -213,7 +213,7 @@ TRANSFER = Property(
     probes=Probes(),
     streams=streams,
     kind="transfer",
-    in_passing=0.2,
+    in_passing=0.12,
     summary=summary,
     demands=demands,
 )
