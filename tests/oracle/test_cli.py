@@ -24,7 +24,7 @@ def _main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
         (("replay",), "irverify: Missing argument "),
         (("run", "--op", "softmax"), "irverify: op 'softmax'; accepted: rms_norm, "),
         (("run", "--property", "taste"), "irverify: property 'taste'; accepted: numerics, "),
-        (("run", "--subject", "me"), "irverify: subject 'me'; accepted: ir, reference\n"),
+        (("run", "--subject", "me"), "irverify: subject 'me'; accepted: ir, reference, torch\n"),
         (("run", "--case-timeout", "0"), "irverify: case timeout 0.0; accepted: "),
         (("run", "--subject", "reference", "--budget", "²"), "irverify: budget '²'; accepted: "),
         (("run", "--subject", "reference", "--budget", "0"), "irverify: budget 0; accepted: "),

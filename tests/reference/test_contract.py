@@ -10,7 +10,14 @@ import pytest
 from reference.contract import CONTRACTS, Operand, Step, contract_for, describe, evaluate
 from reference.dtypes import FORMATS, ordinal, round_to
 from reference.interval import MAYBE, MUST, NEVER
-from reference.ops import activation, layernorm, quantization, rotary
+from reference.ops import (
+    activation,
+    fp8_delayed,
+    kv_cache,
+    layernorm,
+    quantization,
+    rotary,
+)
 
 
 def f32(values):
@@ -260,7 +267,7 @@ def test_wrong_use_names_what_is_accepted():
 
 
 def test_every_family_of_ops_is_registered_under_its_contracts_names():
-    families = (layernorm, activation, rotary, quantization)
+    families = (layernorm, activation, rotary, quantization, fp8_delayed, kv_cache)
     named = [contract for family in families for contract in family.CONTRACTS]
     assert list(CONTRACTS.values()) == named
     assert all(name.startswith(f"{contract.op}/") for name, contract in CONTRACTS.items())
@@ -271,6 +278,8 @@ def test_every_step_names_earlier_steps_or_arguments_and_known_formats():
     arguments = {
         "x", "x_residual", "weight", "epsilon", "variance_size", "std_multiplier", "approximate",
         "positions", "x_query", "x_key", "cos_sin_cache", "scale", "scale_ub", "ue8m0",
+        "amax", "next", "key", "value", "slot_mapping", "kv_cache", "query", "block_tables",
+        "seq_lens",
     }  # fmt: skip
     for contract in CONTRACTS.values():
         known = set(arguments)

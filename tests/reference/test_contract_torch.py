@@ -387,11 +387,50 @@ def test_eager_group_quant_is_the_one_admitted_value(kind, dtype, ue8m0):
         assert np.array_equal(admitted["y"].lo, admitted["y"].hi, equal_nan=True)
 
 
+@pytest.mark.parametrize("kind", ["random", "special", "tiny"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_delayed_quantization(kind: str, dtype: str):
+    """Six calls over a history of 16, as a list that is cut: its places are the contract's."""
+    rng = np.random.default_rng(23)
+    past: list[float] = [0.5, 2.0] if kind == "random" else []
+    amax = np.zeros(16)
+    amax[14:] = past + [0.0] * (2 - len(past))
+    following = 0 if past else 14
+    for _ in range(6):
+        x = DATA[kind](rng, 3, 17, dtype)
+        given = tensor(x, dtype)
+        top = torch.tensor(max(past[-16:], default=0.0), dtype=torch.float32)
+        scale = (top / 448 if top > 0 else torch.ones(())).reshape(1)
+        y = (given.float() / scale).clamp(-448, 448).to(torch.float8_e4m3fn)
+        own = given.abs().max()
+        after, place = amax.copy(), following
+        if own.isfinite() and own > 0:
+            past.append(float(own))
+            after[following] = float(own)
+            place = (following + 1) % 16
+        arguments = {
+            "x": Operand(x, dtype),
+            "amax": Operand(amax, "float32"),
+            "next": Operand(np.array([float(following)]), "int64"),
+        }
+        admitted = evaluate(CONTRACTS["quant_fp8_delayed/1"], arguments, rounding="strict")
+        for output, observed in (
+            ("y", values_of(y)),
+            ("scale", values_of(scale)),
+            ("amax", after),
+            ("next", np.array([float(place)])),
+        ):
+            assert not outside(admitted[output], observed).any(), output
+        amax, following = after, place
+
+
 def test_every_op_is_checked_against_torch():
+    """But those on a paged cache, which are checked against rational numbers, in test_paged."""
     assert {contract.op for contract in CONTRACTS.values()} == {
         "rms_norm", "fused_add_rms_norm", "gelu_and_mul_sparse", "silu_and_mul", "gelu_and_mul",
         "rotary_embedding", "static_quant_fp8", "dynamic_per_token_quant_fp8",
-        "per_token_group_quant_fp8",
+        "per_token_group_quant_fp8", "quant_fp8_delayed", "reshape_and_cache",
+        "paged_decode_attention",
     }  # fmt: skip
 
 
