@@ -14,7 +14,7 @@ from oracle.proofs.claims import Claim
 from oracle.proofs.division import Monomial
 from oracle.proofs.polynomial import Poly
 
-TIMEOUT_MS = 5_000
+TIMEOUT_MS = 30_000
 """For one query: those that are proved take some milliseconds."""
 SMALL = 16
 """Sizes up to here are tried first, so that a counterexample can be run."""
