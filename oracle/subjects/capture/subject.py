@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-from oracle.observation import Declined, Raised
+from oracle.observation import Declined, Raised, Unavailable
 from oracle.observation.capture import CaptureReturned
 from oracle.subject import Provider
 from reference.model.capture import CaptureCase
@@ -22,7 +22,7 @@ from .schedule import Schedule, ledger_lines, raised, refusal, usual_memory
 
 ROUTES = ("host", "compiled", "cuda")
 
-CaptureObservation = CaptureReturned | Raised | Declined
+CaptureObservation = CaptureReturned | Raised | Declined | Unavailable
 
 
 def providers() -> tuple[Provider, ...]:
@@ -64,10 +64,10 @@ def observe(case: CaptureCase, route: str) -> CaptureObservation:
 
 def _driven(
     case: CaptureCase, route: str, device: str, owned: list[Owned], graphs: list[Any]
-) -> CaptureReturned | Declined:
+) -> CaptureReturned | Unavailable:
     straight = _compiled(case, device) if route == "compiled" else None
     if route == "compiled" and straight is None:
-        return Declined("as-stock")
+        return Unavailable("as-stock-torch")
     for side in ("graph", "eager"):
         owned.append(Owned(case, side, device))
     own, eager = owned
