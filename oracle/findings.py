@@ -13,7 +13,7 @@ from oracle.events import Found, Shrinking
 from oracle.finding import AlsoOn, Finding, Source
 from oracle.kinds import kind_of
 from oracle.known import Known, KnownEntry
-from oracle.plan import FULL, Selection, wanted_routes
+from oracle.plan import Selection, share_of, wanted_routes
 from oracle.pool import Pool
 from oracle.properties import PROPERTIES
 from oracle.shrink import shrink
@@ -223,7 +223,7 @@ class Disagreements:
         if entry.property not in (chosen.properties or tuple(PROPERTIES)):
             return False
         prop = PROPERTIES[entry.property]
-        if not chosen.properties and prop.in_passing < 1 and chosen.budget != FULL:
+        if share_of(prop, chosen) < 1:
             return False
         return any(
             (provider.op, provider.name) == (entry.op, entry.provider)

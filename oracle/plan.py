@@ -92,7 +92,7 @@ class Property:
     kind: str = "op"
     """Of its cases: a name of ``oracle.kinds``."""
     in_passing: float = 1.0
-    """The share of its quick budget that a run takes which names no property."""
+    """The share of its drawn quick cases that a run takes which names no property and no op."""
     summary: Callable[[Mapping[str, int]], tuple[str, ...]] = lambda _measures: ()
     """Lines for the report, of what its kind measured over the run."""
     demands: Callable[[Mapping[str, int]], tuple[str, ...]] = lambda _measures: ()
@@ -121,6 +121,12 @@ class Unit:
     skip: frozenset[tuple[int, str, str]] = frozenset()
 
 
+def share_of(prop: Property, selection: Selection) -> float:
+    """How much of its drawn cases ``prop`` takes: all where something of it was asked for."""
+    asked = selection.properties or selection.ops or selection.budget == FULL
+    return 1.0 if asked else prop.in_passing
+
+
 def plan(
     selection: Selection,
     properties: Mapping[str, Property],
@@ -132,13 +138,13 @@ def plan(
     for name in chosen:
         prop = properties[name]
         kind = kind_named(prop.kind)
-        share = 1.0 if selection.properties or selection.budget == FULL else prop.in_passing
+        share = share_of(prop, selection)
         for op in selection.ops or kind.ops:
             for dtype in kind.dtypes(op) if op in kind.ops else ():
                 if selection.dtypes and dtype not in selection.dtypes:
                     continue
                 streams += [
-                    (prop, s, math.ceil(s.count * share))
+                    (prop, s, s.count if s.fixed_count else math.ceil(s.count * share))
                     for s in prop.streams(op, dtype)
                     # What nobody is driven through takes no share of the budget.
                     if any(

@@ -91,6 +91,6 @@ CONNECTOR = Property(
     routes=ROUTES,
     probes=Probes(),
     streams=streams,
-    in_passing=0.04,
+    in_passing=0.02,
     summary=summary,
 )

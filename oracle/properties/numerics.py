@@ -16,10 +16,10 @@ from reference.model import OpCase
 EAGER = ("eager", "eager-unwrapped")
 ROUTES = (*EAGER, "compiled-exact", "compiled-stock", "opaque", "caller")
 CATALOGUE_ROUTES = ("eager", "compiled-exact")
-FIXED_COUNT, FREE_COUNT = 30, 32
-STATEFUL_FIXED_COUNT, STATEFUL_FREE_COUNT = 30, 12
+FIXED_COUNT, FREE_COUNT = 30, 25
+STATEFUL_FIXED_COUNT, STATEFUL_FREE_COUNT = 50, 20
 """Of an op that keeps state, whose one call pattern per dtype is compiled for each provider."""
-PLAIN_FLOAT32_COUNT = 40
+PLAIN_FLOAT32_COUNT = 45
 """Of float32's plain call pattern: some of its sums decide nothing, and 20 cases must."""
 
 
@@ -90,4 +90,6 @@ NUMERICS = Property(
     streams=streams,
     relaxed=("compiled-stock",),
     histogram=True,
+    # Two patterns of 24 cases and 20 free ones a dtype: 20 that tell, on every route.
+    in_passing=0.8,
 )

@@ -1,11 +1,23 @@
 """What a run will do is a function of the selection: not of workers, and exact in its counts."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from oracle.errors import UsageError
-from oracle.plan import CATALOGUE_FROM, Property, Selection, Stream, Unit, plan, wanted_routes
+from oracle.kinds import KINDS
+from oracle.plan import (
+    CATALOGUE_FROM,
+    FULL_FACTOR,
+    Property,
+    Selection,
+    Stream,
+    Unit,
+    plan,
+    wanted_routes,
+)
 from oracle.properties import PROPERTIES
 from oracle.subject import Probes, Provider
 from reference.legal import DECLARATIONS
@@ -68,7 +80,8 @@ def test_real_shapes_are_in_every_run_that_is_large_enough(budget, there: bool):
 
 
 def test_a_full_run_draws_ten_times_as_many_but_real_shapes_once():
-    quick, full = _planned(Selection()), _planned(Selection(budget="full"))
+    named = ("numerics", "contract")
+    quick, full = (_planned(Selection(properties=named, budget=b)) for b in ("quick", "full"))
     real = _cases([u for u in quick if u.stream == "catalogue"])
     assert real == _cases([u for u in full if u.stream == "catalogue"]) > 0
     assert _cases(full) - real == 10 * (_cases(quick) - real)
@@ -161,10 +174,19 @@ def test_shards_part_the_units_and_leave_none_out():
     assert all(unit.number == n for part in parts for n, unit in enumerate(part))
 
 
-def test_a_property_that_is_not_named_takes_its_share_in_passing():
-    passing = {"contract": replace(PROPERTIES["contract"], in_passing=0.25)}
-    providers = {"ir": NATIVES}
-    alone = plan(Selection(properties=("contract",), ops=("rms_norm",)), passing, providers)
-    among = plan(Selection(ops=("rms_norm",)), passing, providers)
-    full = plan(Selection(ops=("rms_norm",), budget="full"), passing, providers)
-    assert (_cases(alone), _cases(among), _cases(full)) == (190, 48, 1900)
+def test_what_is_not_named_takes_its_share_in_passing():
+    """Named by its property or by its op; real shapes are taken whole."""
+    passing = {"numerics": replace(PROPERTIES["numerics"], in_passing=0.25)}
+    natives = {"ir": (Provider(op="rms_norm", name="native", routes=ROUTES),)}
+
+    def counted(**chosen: Any) -> int:
+        return _cases(plan(Selection(**chosen), passing, natives))
+
+    dtypes = KINDS["op"].dtypes("rms_norm")
+    streams = [s for d in dtypes for s in PROPERTIES["numerics"].streams("rms_norm", d)]
+    drawn = [s.count for s in streams if not s.fixed_count]
+    fixed = sum(s.count for s in streams if s.fixed_count)
+    assert counted(properties=("numerics",)) == sum(drawn) + fixed
+    assert counted(ops=("rms_norm",)) == sum(drawn) + fixed
+    assert counted(budget="full") == FULL_FACTOR * sum(drawn) + fixed
+    assert counted() == sum(math.ceil(n / 4) for n in drawn) + fixed
