@@ -3,7 +3,6 @@
 The rows are those of the third class of known bugs. A row has faults, or says where it is judged.
 """
 
-import importlib.util
 import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,14 +35,7 @@ from oracle.verdict import Outcome, Place, Verdict
 from reference.model.capture import CaptureCase
 from reference.replays import TRAPS, ExpectedCapture, expect_capture
 
-_spec = importlib.util.spec_from_file_location(
-    "capture_faults", Path(__file__).parent / "kernels" / "captures.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-faults = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(faults)
-FAULTS = faults.FAULTS
+FAULTS = runpy.run_path(str(Path(__file__).parent / "kernels" / "captures.py"))["FAULTS"]
 
 SMALLEST: dict[tuple[str, str, str], str] = {
     ("ledger_is_not_checked", "capture-refusal", "not-refused"): (

@@ -1,6 +1,5 @@
 """Faults of runners and connectors, planted: each is seen and shrinks to a pinned case."""
 
-import importlib.util
 import runpy
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +23,7 @@ from oracle.verdict import Outcome, Place, Verdict
 from reference.model import ConnectorCase
 from reference.serving import expect_run
 
-_spec = importlib.util.spec_from_file_location(
-    "connector_faults", Path(__file__).parent / "kernels" / "connectors.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-faults = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(faults)
+FAULTS = runpy.run_path(str(Path(__file__).parent / "kernels" / "connectors.py"))["FAULTS"]
 
 SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("dummy_metadata_lacks_a_field", "connector-completion", "raised", "file", "eager"): (
@@ -283,7 +276,7 @@ class Workers:
 @contextmanager
 def planted(fault: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        faults.FAULTS[fault](patch)
+        FAULTS[fault](patch)
         yield
 
 
@@ -321,12 +314,12 @@ def test_a_fault_is_seen_and_shrinks_to_its_smallest_case(pinned: tuple[str, str
 
 
 def test_every_fault_is_pinned():
-    assert {pinned[0] for pinned in SMALLEST} == set(faults.FAULTS)
+    assert {pinned[0] for pinned in SMALLEST} == set(FAULTS)
 
 
 def test_every_row_has_faults_that_are_pinned_or_a_reason():
     named = {fault for row in ROWS.values() if isinstance(row, tuple) for fault in row}
-    assert named <= set(faults.FAULTS)
+    assert named <= set(FAULTS)
     assert len(ROWS) == 19
 
 

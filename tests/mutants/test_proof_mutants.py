@@ -1,9 +1,9 @@
 """Faults in plans that the prover refutes, with sizes at which running the plan shows them."""
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from runpy import run_path
 from typing import cast
 
 import pytest
@@ -29,17 +29,12 @@ from reference.model import TransferCase
 pytest.importorskip("z3", reason="needs z3-solver")
 
 
-def _kernels(name: str):
-    path = Path(__file__).parent / "kernels" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"{name}_faults", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-FAULTS = _kernels("transfers").FAULTS | _kernels("proof_faults").FAULTS
+KERNELS = Path(__file__).parent / "kernels"
+FAULTS = {
+    name: plant
+    for file in ("transfers", "proof_faults")
+    for name, plant in run_path(str(KERNELS / f"{file}.py"))["FAULTS"].items()
+}
 MIXED = ("HND", "NHD")
 REFUTED = {
     "head_slot_off_by_one": "uncovered",

@@ -1,12 +1,12 @@
 """Faults of code that keeps state, planted: each is seen and shrinks to a pinned script."""
 
-import importlib.util
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from runpy import run_path
 from typing import cast
 
 import pytest
@@ -29,13 +29,7 @@ from reference.state import expect_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
-_spec = importlib.util.spec_from_file_location(
-    "state_faults", Path(__file__).parent / "kernels" / "states.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-faults = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(faults)
+FAULTS = run_path(str(Path(__file__).parent / "kernels" / "states.py"))["FAULTS"]
 
 EAGER: dict[tuple[str, str, str], str] = {
     ("replaced_after_the_capture", "state-refusal", "not-refused"): (
@@ -172,7 +166,7 @@ def planted(fault: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         # A graph break in a scope, in any test before, ends the remembering of answers for good.
         patch.setattr(leaks, "possible", False)
-        faults.FAULTS[fault](patch)
+        FAULTS[fault](patch)
         yield
 
 
@@ -214,8 +208,8 @@ def test_a_fault_of_compiled_code_is_seen_too(fault: str, judge: str, kind: str)
 
 
 def test_every_fault_is_planted_and_every_row_has_one():
-    assert {fault for fault, _, _ in SMALLEST} == set(faults.FAULTS)
-    assert {fault for row in ROWS.values() for fault in row} <= set(faults.FAULTS)
+    assert {fault for fault, _, _ in SMALLEST} == set(FAULTS)
+    assert {fault for row in ROWS.values() for fault in row} <= set(FAULTS)
 
 
 def test_every_kind_of_every_judge_is_shown_by_a_fault():

@@ -1,6 +1,5 @@
 """Faults of real transfer code, planted: each is seen and shrinks to a pinned case."""
 
-import importlib.util
 import os
 import runpy
 import subprocess
@@ -28,13 +27,7 @@ from oracle.subjects.transfers import observe_ir
 from oracle.verdict import Outcome, Place, Verdict
 from reference.transfer import expect_transfer
 
-_spec = importlib.util.spec_from_file_location(
-    "transfer_faults", Path(__file__).parent / "kernels" / "transfers.py"
-)
-assert _spec is not None
-assert _spec.loader is not None
-faults = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(faults)
+FAULTS = runpy.run_path(str(Path(__file__).parent / "kernels" / "transfers.py"))["FAULTS"]
 
 
 SMALLEST: dict[tuple[str, str, str], str] = {
@@ -326,7 +319,7 @@ class Planner:
 @contextmanager
 def planted(fault: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        faults.FAULTS[fault](patch)
+        FAULTS[fault](patch)
         yield
 
 
@@ -362,12 +355,12 @@ def test_a_fault_is_seen_and_shrinks_to_its_smallest_case(pinned: tuple[str, str
 
 
 def test_every_fault_is_pinned():
-    assert {fault for fault, _, _ in SMALLEST} == set(faults.FAULTS)
+    assert {fault for fault, _, _ in SMALLEST} == set(FAULTS)
 
 
 def test_every_row_has_faults_that_are_pinned_or_a_reason():
     named = {fault for row in ROWS.values() if isinstance(row, tuple) for fault in row}
-    assert named <= set(faults.FAULTS)
+    assert named <= set(FAULTS)
     assert len(ROWS) == 20
 
 
