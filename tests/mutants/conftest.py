@@ -77,18 +77,18 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
 class Driven:
     """Programs through passes that a test breaks.
 
-    A mutant has ``break_it`` (given a MonkeyPatch), the ``route``, ``provider`` and ``draw`` on
-    which it is looked for in ``tries`` programs, and the ``judge`` and ``kind`` that it shows to.
+    A mutant has the ``route``, ``provider`` and ``draw`` on which it is looked for in ``tries``
+    programs, and the ``judge`` and ``kind`` that it shows to.
     """
 
     patch: pytest.MonkeyPatch
     subject: Programs = field(default_factory=Programs)
     registered: list[str] = field(default_factory=list)
 
-    def break_with(self, mutant: Any) -> None:
-        mutant.break_it(self.patch)
-        if mutant.provider != "passes":
-            self.registered.append(mutant.provider)
+    def break_with(self, plant: Callable[[pytest.MonkeyPatch], None], provider: str) -> None:
+        plant(self.patch)
+        if provider != "passes":
+            self.registered.append(provider)
 
     def cases(self, mutant: Any, name: str) -> Iterator[ProgramCase]:
         for index in range(mutant.tries):

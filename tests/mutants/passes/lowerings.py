@@ -1,13 +1,7 @@
-"""Each real bug of lowering and of caches that can occur here, made and found.
+"""Faults that lowering and its caches really had, and replacements that were wrong, planted."""
 
-The rows are those of the first class of known bugs. A row has a mutant, which some judge kills,
-or says why it cannot occur.
-"""
-
-import dataclasses
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,11 +9,8 @@ import torch
 from torch import fx
 
 import ir.compilation
-from fuzz.strategies.programs import lowering_case, program_case
 from ir.compilation import register_pass
 from ir.ops.layernorm import rms_norm
-from oracle.verdict import Outcome
-from reference.model import ProgramCase
 
 Patch = pytest.MonkeyPatch
 # `ir.compilation.lower` is the function, not the module.
@@ -27,22 +18,6 @@ LOWER, KEY, SPLICE = (
     importlib.import_module(f"ir.compilation.{name}") for name in ("lower", "key", "splice")
 )
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """How code is broken; the route and draw on which it is looked for; who sees it as what."""
-
-    break_it: Callable[[Patch], None]
-    route: str
-    judge: str
-    kind: str
-    draw: Callable[..., ProgramCase] = lowering_case
-    tries: int = 60
-    provider: str = "passes"
-
-
-# Keys that leave out a factor.
 
 
 def _key_without(edit: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Callable[[Patch], None]:
@@ -220,9 +195,6 @@ def _padded(x: Any, weight: Any, epsilon: float, size: Any = None) -> Any:
     )
 
 
-# Passes of other people's kinds.
-
-
 def _pass(fn: Callable[[fx.Graph], None]) -> Callable[[Patch], None]:
     return lambda _patch: register_pass("mutant")(fn) and None
 
@@ -254,121 +226,25 @@ def _clones_what_is_written(graph: fx.Graph) -> None:
                 node.args = (copy, *node.args[1:])
 
 
-CACHE = ("program-cache", "cache-key-too-weak")
-MUTANTS: dict[str, Mutant] = {
-    "shape not in the key": Mutant(
-        _key_without(_tensors(lambda t: (*t[:4], None, t[5]))), "fx-perturbed", *CACHE, tries=4
-    ),
-    "strides not in the key": Mutant(
-        _key_without(_tensors(lambda t: t[:5])), "fx-perturbed", *CACHE, tries=8
-    ),
-    "dtype not in the key": Mutant(
-        _key_without(_tensors(lambda t: t[1:])), "fx-perturbed", *CACHE, tries=4
-    ),
-    "state of the process not in the key": Mutant(
-        _key_without(lambda key: (*key[:5], None, *key[6:])), "fx-perturbed", *CACHE, tries=4
-    ),
-    "plain arguments not in the key": Mutant(_key_without(_plain), "fx-perturbed", *CACHE, tries=4),
-    "plain arguments by equality": Mutant(
-        _key_without(_by_equality), "fx-perturbed", *CACHE, tries=4
-    ),
-    "provider not in the key": Mutant(
-        _key_without(lambda key: (*key[:2], None, None, *key[4:])),
-        "fx-perturbed", *CACHE, tries=4,
-    ),
-    "one value for a whole replacement": Mutant(
-        _one_value_for_all, "fx-cold", "program-graph", "value-shared"
-    ),
-    "no origin": Mutant(_no_origin, "fx-cold", "program-graph", "no-origin"),
-    "a replacement behind its user": Mutant(
-        _too_late, "fx-cold", "program-graph", "broken-graph"
-    ),
-    "writers without users dropped": Mutant(
-        _drop_the_unused, "fx-cold", "program-values", "value", draw=program_case
-    ),
-    "calls with defaults not met": Mutant(
-        _only_the_whole_form, "fx-cold", "program-graph", "left-over"
-    ),
-    "one result only": Mutant(_one_result_only, "fx-cold", "program-completion", "raised"),
-    "an epsilon of its own": Mutant(
-        _provider(_wrong_epsilon), "fx-cold", "program-steps", "value"
-    ),
-    "one dtype for x and weight": Mutant(
-        _provider(_weight_in_its_own_dtype), "fx-cold", "program-steps", "value"
-    ),
-    "a padded output": Mutant(_provider(_padded), "fx-cold", "program-completion", "raised"),
-    "a provider's own strides": Mutant(
-        _strided_and_unfitted, "fx-cold", "program-graph", "value-differs"
-    ),
-    "slices that end at -1": Mutant(
-        _pass(_ends_at_minus_one), "fx-pass", "program-values", "shape", draw=program_case,
-        tries=600, provider="mutant",
-    ),
-    "keywords given up": Mutant(
-        _pass(_through_keywords_only), "fx-pass", "program-graph", "call-changed",
-        draw=program_case, tries=200, provider="mutant",
-    ),
-    "a written argument cloned first": Mutant(
-        _pass(_clones_what_is_written), "fx-pass", "program-inputs", "input-after",
-        draw=program_case, tries=200, provider="mutant",
-    ),
-}  # fmt: skip
-
-ROWS: dict[str, str] = {
-    "vllm#53366": "shape not in the key",
-    "vllm#25093": "strides not in the key",
-    "pytorch#181564": "state of the process not in the key",
-    "pytorch#176044": "plain arguments not in the key",
-    "pytorch#103453": "cannot occur: the cache keeps templates of graphs, which nothing tears "
-    "down, and no compiled callables",
-    "pytorch#162019": "a replacement behind its user",
-    "pytorch#149879": "writers without users dropped",
-    "vllm#40587": "one result only",
-    "vllm#41767": "calls with defaults not met",
-    "vllm#48324": "one dtype for x and weight",
-    "llama.cpp#14545": "an epsilon of its own",
-    "TensorRT-LLM#14361": "one value for a whole replacement",
-    "pytorch#182328": "a padded output",
-    "pytorch#184549": "shape not in the key",
-    "vllm#50046": "strides not in the key",
-    "vllm#49913": "a provider's own strides",
-    "pytorch#137979": "a written argument cloned first",
-    "vllm#17078": "slices that end at -1",
-    "vllm#25623": "cannot occur in programs, whose sizes are numbers: symbolic ones are those of "
-    "tests/ir/compilation, test_symbolic_sizes_are_compared_without_a_guard",
-    "vllm#39358": "cannot occur in programs, whose sizes are numbers: symbolic ones are those of "
-    "tests/ir/compilation, test_supports_args_neither_guards_nor_sees_a_hint",
+FAULTS: dict[str, Callable[[Patch], None]] = {
+    "shape not in the key": _key_without(_tensors(lambda t: (*t[:4], None, t[5]))),
+    "strides not in the key": _key_without(_tensors(lambda t: t[:5])),
+    "dtype not in the key": _key_without(_tensors(lambda t: t[1:])),
+    "state of the process not in the key": _key_without(lambda key: (*key[:5], None, *key[6:])),
+    "plain arguments not in the key": _key_without(_plain),
+    "plain arguments by equality": _key_without(_by_equality),
+    "provider not in the key": _key_without(lambda key: (*key[:2], None, None, *key[4:])),
+    "one value for a whole replacement": _one_value_for_all,
+    "no origin": _no_origin,
+    "a replacement behind its user": _too_late,
+    "writers without users dropped": _drop_the_unused,
+    "calls with defaults not met": _only_the_whole_form,
+    "one result only": _one_result_only,
+    "an epsilon of its own": _provider(_wrong_epsilon),
+    "one dtype for x and weight": _provider(_weight_in_its_own_dtype),
+    "a padded output": _provider(_padded),
+    "a provider's own strides": _strided_and_unfitted,
+    "slices that end at -1": _pass(_ends_at_minus_one),
+    "keywords given up": _pass(_through_keywords_only),
+    "a written argument cloned first": _pass(_clones_what_is_written),
 }
-"""Known bugs of lowering, pattern replacement and caching, by public issue number."""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MUTANTS)
-def test_a_mutant_is_killed(driven: Any, name: str):
-    mutant = MUTANTS[name]
-    driven.break_with(mutant)
-    assert any(driven.shows(mutant, case) for case in driven.cases(mutant, name))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MUTANTS)
-def test_without_its_fault_a_mutants_programs_agree(driven: Any, name: str):
-    mutant = dataclasses.replace(MUTANTS[name], provider="passes")
-    for case, _ in zip(driven.cases(mutant, name), range(3), strict=False):
-        assert driven.verdict(mutant, case).outcome is not Outcome.DISAGREES
-
-
-def test_every_known_bug_has_a_mutant_or_says_why_it_cannot_occur():
-    assert len(ROWS) == 20
-    assert [r for r, what in ROWS.items() if what not in MUTANTS and "cannot " not in what] == []
-
-
-def test_these_judges_kill_mutants_of_lowering():
-    assert {m.judge for m in MUTANTS.values()} == {
-        "program-cache",
-        "program-completion",
-        "program-graph",
-        "program-inputs",
-        "program-steps",
-        "program-values",
-    }
