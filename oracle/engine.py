@@ -11,12 +11,13 @@ from typing import Any
 
 from oracle.checking import CheckResult, UlpHistogram
 from oracle.crashes import after_crash, given_up
+from oracle.decided import little_decided, nothing_decided
 from oracle.errors import OwnFault, UsageError
 from oracle.events import CaseDone, Checked, Event, Finished, Started
 from oracle.findings import Disagreements
-from oracle.kinds import ALL_OPS, KINDS, kind_named, kind_of_op
+from oracle.kinds import ALL_OPS, KINDS, kind_named
 from oracle.observation import Died
-from oracle.plan import Property, Selection, Unit, plan, wanted_routes
+from oracle.plan import Selection, Unit, plan
 from oracle.pool import Child, Pool, raise_faults
 from oracle.properties import PROPERTIES
 from oracle.scratch import scratch_environment
@@ -28,8 +29,6 @@ from reference.contract import CONTRACTS
 
 CRASHES = 3
 """After so many deaths on one (op, provider, route) the rest of its checks are UNDECIDED."""
-TELLING = 20
-"""Telling cases that every (op, provider, dtype, route) of a quick run is to be decided in."""
 
 
 def run(selection: Selection, store: Store | None = None) -> Iterator[Event]:
@@ -148,7 +147,7 @@ class _Run:
                 self.tally.add(event.result)
             yield event
         yield from disagreements.settle(self.pool, self.store)
-        nothing = self._nothing_decided()
+        nothing = nothing_decided(self.selection, self.providers, self.tally)
         total = self.tally.total()
         unreproduced = disagreements.unreproduced()
         unmet = self._unmet()
@@ -157,7 +156,7 @@ class _Run:
             counts=total,
             rows=self.tally.rows(),
             nothing_decided=nothing,
-            thin=self._thin(),
+            thin=little_decided(self.selection, self.providers, self.tally),
             unreproduced=unreproduced,
             unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
@@ -274,10 +273,6 @@ class _Run:
             if case is not None:
                 disagreements.note(result, case)
 
-    def _chosen_properties(self) -> tuple[Property, ...]:
-        names = self.selection.properties or tuple(PROPERTIES)
-        return tuple(PROPERTIES[name] for name in names)
-
     def _notes(self) -> tuple[str, ...]:
         return tuple(
             f"{subject} {name}: {line}"
@@ -294,54 +289,3 @@ class _Run:
             for (subject, name), measures in sorted(self.tally.measures.items())
             for line in PROPERTIES[name].demands(measures)
         )
-
-    def _nothing_decided(self) -> tuple[str, ...]:
-        """What was selected and decided no case: a run that says nothing about it has failed."""
-        missing: list[str] = []
-        for subject, group in self.providers.items():
-            for provider in group:
-                if not self.selection.selects(provider):
-                    continue
-                if provider.unavailable:
-                    if self.selection.providers:
-                        missing.append(
-                            f"{subject} {provider.op} {provider.name}: {provider.unavailable}"
-                        )
-                    continue
-                for prop in self._chosen_properties():
-                    for route in wanted_routes(self.selection, prop, provider):
-                        if not self.tally.decided[
-                            subject, prop.name, provider.op, provider.name, route
-                        ]:
-                            missing.append(
-                                f"{subject} {prop.name} {provider.op} {provider.name} {route}"
-                            )
-        if not any(self.tally.decided.values()):
-            missing.append("no case was decided at all")
-        return tuple(missing)
-
-    def _thin(self) -> tuple[str, ...]:
-        """Value cells with fewer telling cases than a quick run promises."""
-        thin: list[str] = []
-        numerics = PROPERTIES["numerics"]
-        if numerics not in self._chosen_properties():
-            return ()
-        for subject, group in self.providers.items():
-            for provider in group:
-                if provider.unavailable or not self.selection.selects(provider):
-                    continue
-                if provider.op not in kind_named(numerics.kind).ops:
-                    continue
-                for dtype in kind_of_op(provider.op).dtypes(provider.op):
-                    if self.selection.dtypes and dtype not in self.selection.dtypes:
-                        continue
-                    for route in wanted_routes(self.selection, numerics, provider):
-                        cases = self.tally.telling.get(
-                            (subject, provider.op, provider.name, dtype, route), ()
-                        )
-                        if len(cases) < TELLING:
-                            thin.append(
-                                f"{subject} {provider.op} {provider.name} {dtype} {route}: "
-                                f"{len(cases)} telling cases"
-                            )
-        return tuple(thin)

@@ -1,0 +1,69 @@
+"""What a run selected and did not decide, or hardly: read off its tally."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from oracle.kinds import kind_named, kind_of_op
+from oracle.plan import Property, Selection, wanted_routes
+from oracle.properties import PROPERTIES
+from oracle.subject import Provider
+from oracle.tally import Tally
+
+TELLING = 20
+"""Telling cases that every (op, provider, dtype, route) of a quick run is to be decided in."""
+
+
+def chosen_properties(selection: Selection) -> tuple[Property, ...]:
+    """The properties that ``selection`` names, all where it names none."""
+    return tuple(PROPERTIES[name] for name in selection.properties or PROPERTIES)
+
+
+def nothing_decided(
+    selection: Selection, providers: Mapping[str, tuple[Provider, ...]], tally: Tally
+) -> tuple[str, ...]:
+    """What was selected and decided no case: a run that says nothing about it has failed."""
+    missing: list[str] = []
+    for subject, group in providers.items():
+        for provider in group:
+            if not selection.selects(provider):
+                continue
+            if provider.unavailable:
+                if selection.providers:
+                    missing.append(
+                        f"{subject} {provider.op} {provider.name}: {provider.unavailable}"
+                    )
+                continue
+            for prop in chosen_properties(selection):
+                for route in wanted_routes(selection, prop, provider):
+                    cell = (subject, prop.name, provider.op, provider.name, route)
+                    if not tally.decided[cell]:
+                        missing.append(" ".join(cell))
+    if not any(tally.decided.values()):
+        missing.append("no case was decided at all")
+    return tuple(missing)
+
+
+def little_decided(
+    selection: Selection, providers: Mapping[str, tuple[Provider, ...]], tally: Tally
+) -> tuple[str, ...]:
+    """Value cells with fewer telling cases than a quick run promises."""
+    thin: list[str] = []
+    numerics = PROPERTIES["numerics"]
+    if numerics not in chosen_properties(selection):
+        return ()
+    for subject, group in providers.items():
+        for provider in group:
+            if provider.unavailable or not selection.selects(provider):
+                continue
+            if provider.op not in kind_named(numerics.kind).ops:
+                continue
+            for dtype in kind_of_op(provider.op).dtypes(provider.op):
+                if selection.dtypes and dtype not in selection.dtypes:
+                    continue
+                for route in wanted_routes(selection, numerics, provider):
+                    cell = (subject, provider.op, provider.name, dtype, route)
+                    cases = tally.telling.get(cell, ())
+                    if len(cases) < TELLING:
+                        thin.append(f"{' '.join(cell)}: {len(cases)} telling cases")
+    return tuple(thin)
