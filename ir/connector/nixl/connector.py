@@ -22,7 +22,7 @@ from ir.connector.nixl.incoming import Incoming
 from ir.connector.nixl.outgoing import Outgoing
 from ir.connector.nixl.staging import Staging, geometry_of
 from ir.connector.nixl.transport import Transport, nixl
-from ir.transfer.nixl import Engine, HandshakeError, Port, SideChannel
+from ir.transfer.nixl import Engine, HandshakeError, Port, SideChannel, StillLandingError
 
 POLL_SECONDS = 0.001
 
@@ -130,7 +130,8 @@ class NixlConnector:
         """Meet the producer at a port; gives its engine id. Once for each of its lives.
 
         Raises `IncompatibleEnginesError` for one whose cache cannot be exchanged, `HandshakeError`
-        for one that does not answer in time or makes no sense.
+        for one that does not answer in time or makes no sense, `StillLandingError` where in that
+        time data of an earlier life of it does not cease to land.
         """
         engine = self._engine_parts("meet").engine
         deadline = self._clock() + self._seconds
@@ -139,11 +140,12 @@ class NixlConnector:
             engine.step()
             try:
                 name = engine.answer(port)
-            except HandshakeError as error:
-                # An earlier life of it still has data to land: that ends by itself.
-                if error.got != "a new life" or self._clock() > deadline:
+            except StillLandingError as error:
+                # That ends by itself, as steps see.
+                if self._clock() > deadline:
                     raise
-                engine.call(port, seconds=self._seconds)
+                if not engine.awaits(error.producer):
+                    engine.call(port, seconds=self._seconds)
                 name = None
             if name is not None:
                 return name

@@ -12,7 +12,14 @@ engine needs of a transport is `Port`; `RankAgent` has it of NIXL, `MemoryPort` 
 
 from .cluster import Cluster
 from .engine import Engine, Snapshot
-from .errors import FileError, HandshakeError, NixlMissingError, PeerError, PluginMissingError
+from .errors import (
+    FileError,
+    HandshakeError,
+    NixlMissingError,
+    PeerError,
+    PluginMissingError,
+    StillLandingError,
+)
 from .files import KvFiles
 from .memory_port import MemoryPort, Network
 from .outcome import Attempt, Fault, Outcome, Status
@@ -39,5 +46,6 @@ __all__ = [
     "SideChannel",
     "Snapshot",
     "Status",
+    "StillLandingError",
     "Vetting",
 ]

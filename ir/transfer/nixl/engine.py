@@ -10,7 +10,7 @@ from types import MappingProxyType
 from ..errors import TransferError
 from ..geometry import EngineGeometry, Worker
 from ..request import TransferRequest
-from .errors import HandshakeError, PeerError
+from .errors import HandshakeError, PeerError, StillLandingError
 from .greeting import Endpoint, Greeting, decode, encode
 from .link import Link, link_to_consumer, link_to_producer
 from .notice import Notice
@@ -100,11 +100,16 @@ class Engine:
     def answer(self, port: int) -> str | None:
         """The producer that was met at a port, or None as long as nothing came of the call.
 
-        Raises the `TransferError` of a refusal.
+        Raises the `TransferError` of a refusal, `StillLandingError` for one that ends by itself.
         """
         if port in self._refused:
             raise self._refused[port]
         return self._met.get(port)
+
+    def awaits(self, producer: str) -> bool:
+        """Whether data of a producer may still land, so that no new life of it can be met."""
+        link = self._producers.get(producer)
+        return link is not None and self._receiving.awaits(link)
 
     def life_of(self, producer: str) -> str:
         """The life in which a producer was met. Raises `PeerError` where it is unknown or gone."""
@@ -197,6 +202,7 @@ class Engine:
                 try:
                     self._meet(event)
                 except TransferError as error:
+                    self._channel.hang_up(event.line)
                     if event.called:
                         self._refused[event.port] = error
             elif isinstance(event, Gone):
@@ -214,8 +220,8 @@ class Engine:
             before = self._consumers.get(name)
             same = before is not None and before.greeting.life == theirs.life
             if before is not None and same and before.gone_at is None:
-                # The same process on a new line: its requests and our lists stay.
-                before.line = event.line
+                # The same process on one more line: its requests and our lists stay.
+                before.lines.add(event.line)
                 return
             if before is not None:
                 before.gone_at = self._clock()
@@ -224,10 +230,13 @@ class Engine:
             return
         before = self._producers.get(name)
         if before is not None:
+            if before.gone_at is None and before.greeting.life == theirs.life:
+                self._move_to(before, event.line)
+                self._met[event.port] = name
+                return
             if self._receiving.awaits(before):
-                raise HandshakeError(
-                    self.engine_id, repr(name), "a new life", "one once the old has no data to land"
-                )
+                raise StillLandingError(self.engine_id, name)
+            self._move_to(before)
             before.disconnect()
             del self._producers[name]
         self._producers[name] = link_to_producer(
@@ -235,10 +244,18 @@ class Engine:
         )
         self._met[event.port] = name
 
+    def _move_to(self, link: Link, *lines: int) -> None:
+        """Speak to a producer over these lines alone."""
+        before, link.lines = link.lines, set(lines)
+        for line in before:
+            self._channel.hang_up(line)
+
     def _lost(self, line: int) -> None:
         for link in (*self._producers.values(), *self._consumers.values()):
-            if link.line == line and link.gone_at is None:
-                link.gone_at = self._clock()
+            if line in link.lines:
+                link.lines.discard(line)
+                if not link.lines:
+                    link.gone_at = self._clock()
 
     def _take(self, worker: Worker, sender: str, message: bytes) -> None:
         notice = decode_notice(message)

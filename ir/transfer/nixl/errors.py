@@ -54,6 +54,20 @@ class HandshakeError(TransferError):
         )
 
 
+class StillLandingError(HandshakeError):
+    """A new life of a producer is not met yet: data of its earlier one may still land here.
+
+    It may be called again once the engine no longer `awaits` the `producer`.
+    """
+
+    def __init__(self, engine: str, producer: str) -> None:
+        super().__init__(
+            engine, repr(producer), "a new life", "one once the old has no data to land"
+        )
+        self.args = (engine, producer)
+        self.producer = producer
+
+
 class PeerError(TransferError):
     """A peer is not there, or no longer: its requests fail and nothing else does."""
 

@@ -17,11 +17,12 @@ from .port import Lists, Port, Vets
 class Link:
     """A peer. `plans` are by the consumer's rank, `lists` by own rank and peer's rank.
 
-    `gone_at` is when its process was seen to have ended.
+    `lines` are open to it: a caller has several while it moves from one to the next. `gone_at` is
+    when its process was seen to have ended.
     """
 
     greeting: Greeting
-    line: int
+    lines: set[int]
     plans: Mapping[Worker, EngineTransferPlan]
     vetting: Vets
     lists: dict[tuple[Worker, Worker], Lists] = field(default_factory=dict)
@@ -86,7 +87,7 @@ def link_to_producer(
     vetting: Vets,
 ) -> Link:
     """Meet a producer: plan, connect each of our ranks to those it faces, and prepare all lists."""
-    link = Link(theirs, line, plans_between(theirs, mine), vetting)
+    link = Link(theirs, {line}, plans_between(theirs, mine), vetting)
     try:
         for worker, plan in link.plans.items():
             for source in plan.facing:
@@ -106,7 +107,7 @@ def link_to_producer(
 def link_to_consumer(mine: Greeting, theirs: Greeting, line: int, *, vetting: Vets) -> Link:
     """Meet a consumer. It reads by itself; only a push makes connections towards it."""
     check_engines(mine.geometry, theirs.geometry)
-    return Link(theirs, line, {}, vetting)
+    return Link(theirs, {line}, {}, vetting)
 
 
 def prepare_push(link: Link, mine: Greeting, agents: Mapping[Worker, Port]) -> None:

@@ -53,7 +53,7 @@ class SideChannel:
     def __init__(self) -> None:
         self.greeting = b""
         self.events: SimpleQueue[Event] = SimpleQueue()
-        self._open: set[socket.socket] = set()
+        self._open: dict[int, socket.socket] = {}
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -62,15 +62,24 @@ class SideChannel:
         """Greet the engine at a port; an `Arrived` or a `NoAnswer` follows within `seconds`."""
         threading.Thread(target=self._call, args=(port, seconds), daemon=True).start()
 
-    def hang_up(self) -> None:
-        """Close all lines, so that the peers learn that this engine is gone."""
-        for line in tuple(self._open):
-            _shut(line)
+    @property
+    def open_lines(self) -> int:
+        """Lines to peers that are open; each has a thread that waits for its end."""
+        return len(self._open)
+
+    def hang_up(self, line: int | None = None) -> None:
+        """Close one line, or all so that the peers learn that this engine is gone."""
+        if line is None:
+            for each in tuple(self._open.values()):
+                _shut(each, socket.SHUT_RDWR)
+        elif (found := self._open.get(line)) is not None:
+            # The answer may be on its way: the peer shall have it, its watcher here ends the line.
+            _shut(found, socket.SHUT_RD)
 
     def close(self) -> None:
         """Hang up and listen no more."""
         self.hang_up()
-        _shut(self._listener)
+        _shut(self._listener, socket.SHUT_RDWR)
 
     def _accept(self) -> None:
         while True:
@@ -82,8 +91,8 @@ class SideChannel:
             threading.Thread(target=self._answer, args=(line,), daemon=True).start()
 
     def _answer(self, line: socket.socket) -> None:
-        self._open.add(line)
         number = next(_lines)
+        self._open[number] = line
         try:
             line.settimeout(ANSWER_SECONDS)
             payload = _receive(line)
@@ -100,14 +109,14 @@ class SideChannel:
         except OSError as error:
             self.events.put(NoAnswer(port, str(error)))
             return
-        self._open.add(line)
         number = next(_lines)
+        self._open[number] = line
         try:
             line.settimeout(seconds)
             _send(line, self.greeting)
             payload = _receive(line)
         except OSError as error:
-            self._open.discard(line)
+            del self._open[number]
             line.close()
             self.events.put(NoAnswer(port, str(error)))
             return
@@ -120,14 +129,14 @@ class SideChannel:
             line.recv(1)
         except OSError:
             pass
-        self._open.discard(line)
+        del self._open[number]
         line.close()
         self.events.put(Gone(number))
 
 
-def _shut(line: socket.socket) -> None:
+def _shut(line: socket.socket, how: int) -> None:
     try:
-        line.shutdown(socket.SHUT_RDWR)
+        line.shutdown(how)
     except OSError:
         # The other side was quicker; the watching thread sees the end either way.
         return

@@ -11,7 +11,7 @@ from ..errors import RequestError, TransferError
 from ..geometry import EngineGeometry, Worker
 from ..request import NULL_BLOCK, TransferRequest
 from .engine import Snapshot
-from .errors import HandshakeError, PeerError
+from .errors import HandshakeError, PeerError, StillLandingError
 from .outcome import Attempt, Fault, Outcome, Sent, Status, Tensors
 from .process import EngineProcess
 from .slab import GUARD, guards_of, offsets_of, tensors_of
@@ -139,7 +139,7 @@ class Stage:
     def _meet(self, geometry: EngineGeometry) -> None:
         """Let the consumer greet a producer. Raises the `TransferError` of a refusal.
 
-        Greets once more where the consumer still waits for an earlier life's data to end.
+        Greets once more when an earlier life's data, which the consumer waits for, has ended.
         """
         name, port = geometry.engine_id, self._ports[geometry.engine_id]
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -153,10 +153,12 @@ class Stage:
             error = seen.refused.get(port)
             if error is None:
                 return
-            waits = isinstance(error, HandshakeError) and error.got == "a new life"
-            if not waits or time.monotonic() > deadline:
+            if not isinstance(error, StillLandingError):
                 raise error
-            time.sleep(POLL_SECONDS)
+            while self._consumer.ask("awaits", producer=name):
+                if time.monotonic() > deadline:
+                    raise error
+                time.sleep(POLL_SECONDS)
 
     def _meet_garbled(self) -> Attempt:
         try:

@@ -1,5 +1,6 @@
 """KV that one engine computed and another decodes from: both engines in this process."""
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,14 @@ from ir.connector import (
 )
 from ir.connector.nixl import NixlConnector, Prefilled, Role, TensorParallelModel, in_process
 from ir.transfer import GeometryError, IncompatibleEnginesError
-from ir.transfer.nixl import HandshakeError, Network, PeerError
+from ir.transfer.nixl import (
+    Engine,
+    HandshakeError,
+    Network,
+    PeerError,
+    SideChannel,
+    StillLandingError,
+)
 
 PROMPTS = {"r0": (1, 2, 3, 4, 5), "r1": (7, 8, 9, 10, 11, 12, 13, 14), "r2": (3, 3)}
 TOKENS = 3
@@ -475,6 +483,54 @@ def test_nobody_at_a_port_is_refused_when_engines_meet(pair: Pair):
     pair.p.die()
     with pytest.raises(HandshakeError, match="accepted: a greeting in time"):
         pair.d.connector.meet(pair.p.connector.port)
+
+
+def landing(**options) -> Pair:
+    """A pair whose consumer has given up a read that does not end, and the producer's next life."""
+    both = make(**options)
+    offers = both.prefill({"r1": PROMPTS["r1"]})
+    for port in both.d.network.ports.values():
+        port.lag = 10**9
+    both.decode(offers, {"r1": PROMPTS["r1"]})
+    assert both.d.failed == {"r1": "its deadline has passed"}
+    both.p.connector.close()
+    return Pair(Side("P", Role.PRODUCER, both.d.network), both.d)
+
+
+def test_waiting_for_an_earlier_lifes_data_costs_neither_lines_nor_threads():
+    both = landing(seconds=0.3)
+    before = threading.active_count()
+    with pytest.raises(StillLandingError, match="got a new life; accepted: one once the old"):
+        both.d.connector.meet(both.p.connector.port)
+    # One call's thread, and that which answers it, may be about to end.
+    assert threading.active_count() <= before + 2
+
+
+def test_a_new_life_is_met_as_soon_as_the_earlier_ones_data_has_landed(monkeypatch, expected):
+    both = landing(seconds=1.0)
+    calls = []
+    called = SideChannel.call
+
+    def call(channel: SideChannel, port: int, *, seconds: float) -> None:
+        calls.append(port)
+        called(channel, port, seconds=seconds)
+
+    answered = Engine.answer
+
+    def answer(engine: Engine, port: int) -> str | None:
+        try:
+            return answered(engine, port)
+        except StillLandingError:
+            both.d.network.ports["D#0"].lag = 0
+            raise
+
+    monkeypatch.setattr(SideChannel, "call", call)
+    monkeypatch.setattr(Engine, "answer", answer)
+    assert both.d.connector.meet(both.p.connector.port) == "P"
+    assert calls == [both.p.connector.port] * 2
+    both.p.connector.progress()
+    both.decode(both.prefill())
+    assert both.d.done == expected
 
 
 def test_an_offer_is_for_a_consumer_that_was_met(pair: Pair):

@@ -1,8 +1,11 @@
 """The protocol, step by step: two engines in this process, which move when a test says so."""
 
 import os
+import pickle
+import select
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -13,7 +16,7 @@ import pytest
 from ir.transfer import EngineGeometry, ModelCache, RequestError, TransferRequest, Worker
 from ir.transfer import groups as make
 from ir.transfer.nixl.engine import Engine
-from ir.transfer.nixl.errors import HandshakeError, PeerError
+from ir.transfer.nixl.errors import HandshakeError, PeerError, StillLandingError
 from ir.transfer.nixl.memory_port import MemoryPort, Network
 from ir.transfer.nixl.notice import Notice
 from ir.transfer.nixl.outcome import Status
@@ -350,9 +353,64 @@ def test_a_new_life_is_met_only_when_the_old_has_no_data_to_land(sides: Sides):
     sides.d.engine.call(port, seconds=5)
     sides.until(lambda: port in sides.d.engine.snapshot().refused)
     refused = sides.d.engine.snapshot().refused[port]
-    assert isinstance(refused, HandshakeError)
-    assert refused.got == "a new life"
+    assert isinstance(refused, StillLandingError)
+    assert str(pickle.loads(pickle.dumps(refused))) == str(refused)
     assert sides.d.engine.snapshot().producers == {"P": "first"}
+    assert sides.d.engine.awaits(refused.producer)
+    sides.p.channel.hang_up()
+    sides.until(lambda: sides.d.engine.status("d") is Status.FAILED)
+    sides.clock.now = 1.0
+    sides.until(lambda: not sides.d.engine.awaits("P"))
+    sides.d.engine.call(port, seconds=5)
+    sides.until(lambda: sides.d.engine.answer(port) == "P")
+    assert sides.d.engine.life_of("P") == "second"
+
+
+@pytest.mark.parametrize("said", [b"", b"not a greeting"], ids=["nothing", "no greeting"])
+def test_a_line_whose_greeting_is_refused_is_closed(sides: Sides, said: bytes):
+    sides.p.channel.greeting = said
+    port = sides.p.channel.port
+    before = threading.active_count()
+    for _ in range(5):
+        sides.d.engine.call(port, seconds=5)
+        with pytest.raises(HandshakeError):
+            sides.until(lambda: sides.d.engine.answer(port) is not None)
+    sides.until(lambda: (sides.d.channel.open_lines, sides.p.channel.open_lines) == (1, 1))
+    sides.until(lambda: threading.active_count() <= before)
+    assert sides.lost == (False, False)
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    sides.until(lambda: not sides.landing())
+    assert sides.d.engine.status("d") is Status.DONE
+
+
+def test_a_caller_whose_greeting_is_refused_is_hung_up_on(sides: Sides):
+    with socket.create_connection(("127.0.0.1", sides.p.channel.port), timeout=5) as line:
+        line.sendall(b"\x00\x00\x00\x02ab")
+        got = bytearray()
+        deadline = time.monotonic() + 5
+        while part := line.recv(1 << 16) if select.select([line], [], [], 0.01)[0] else b"-":
+            sides.p.engine.step()
+            got += part.strip(b"-")
+            assert time.monotonic() < deadline
+    assert sides.p.channel.greeting in got
+
+
+def test_a_producer_that_is_met_again_keeps_its_requests_and_one_line(sides: Sides):
+    for agent in sides.d.agents.values():
+        if isinstance(agent, MemoryPort):
+            agent.lag = 20
+    sides.p.engine.hold("D", "p", seconds=9)
+    sides.d.engine.pull("P", REQUEST, seconds=5)
+    port = sides.p.channel.port
+    for _ in range(3):
+        sides.d.engine.call(port, seconds=5)
+        assert sides.d.engine.answer(port) is None
+        sides.until(lambda: sides.d.engine.answer(port) == "P")
+    sides.until(lambda: (sides.d.channel.open_lines, sides.p.channel.open_lines) == (1, 1))
+    sides.until(lambda: not sides.held())
+    assert sides.lost == (False, False)
+    assert sides.d.engine.status("d") is Status.DONE
+    assert sides.p.engine.let_go() == {"p": True}
 
 
 def test_nobody_at_a_port_is_a_refusal(sides: Sides):
