@@ -46,7 +46,18 @@ def connector_completion(evidence: ConnectorEvidence) -> Verdict:
     if seen.mode != expected.mode:
         place = Place(name="mode", observed=seen.mode, expected=expected.mode)
         return disagrees(name, "mode", place)
-    return agrees(name)
+    return _schedule(name, evidence, seen)
+
+
+def _schedule(name: str, evidence: ConnectorEvidence, seen: RunSeen) -> Verdict:
+    """Whether what was seen are the steps of the schedule, each once and in order."""
+    count = evidence.comparable
+    wanted = [step.kind for step in evidence.expected.steps[:count]]
+    came = [step.kind for step in seen.steps[:count]]
+    if came == wanted:
+        return agrees(name)
+    alike = next(i for i in range(count) if came[i : i + 1] != wanted[i : i + 1])
+    return disagrees(name, "other-steps", at_step(alike, "steps", came, wanted))
 
 
 def connector_hooks(evidence: ConnectorEvidence) -> Verdict:

@@ -31,16 +31,29 @@ class ConnectorEvidence:
             return None
         return seen
 
-    def steps(self) -> Iterator[tuple[int, ExpectedStep, StepSeen]]:
-        """Steps with their numbers, expected and seen; none where the run was not whole."""
+    @property
+    def comparable(self) -> int:
+        """How many steps can be compared: those up to a death that only one of the two died."""
         if self.seen is None:
-            return
+            return 0
+        # Lengths may differ: a death brings the step of a new worker's warm-up.
         pairs = zip(self.expected.steps, self.seen.steps, strict=False)
         for number, (wanted, seen) in enumerate(pairs):
-            yield number, wanted, seen
             if seen.died != (wanted.moved is not None and wanted.moved.died):
-                # From here on the two are of different workers.
-                return
+                return number + 1
+        return max(len(self.expected.steps), len(self.seen.steps))
+
+    def steps(self) -> Iterator[tuple[int, ExpectedStep, StepSeen]]:
+        """Steps with their numbers, expected and seen; none where the run was not whole.
+
+        Those that only one of the two has are not among them: `connector_completion` sees them.
+        """
+        if self.seen is None:
+            return
+        count = self.comparable
+        pairs = zip(self.expected.steps[:count], self.seen.steps[:count], strict=False)
+        for number, (wanted, seen) in enumerate(pairs):
+            yield number, wanted, seen
 
     def first(self, judge: str, faults: Iterator[Fault]) -> Verdict:
         """The first fault as a verdict."""

@@ -16,6 +16,7 @@ CONNECTOR_JUDGES = (
             "refused-legal": "a connector or a step that is legal was refused",
             "not-refused": "a connector whose hooks a replay would skip was accepted",
             "wrong-error": "it was refused with another error than the documented one",
+            "other-steps": "other steps were seen than those of the schedule, or fewer, or more",
             "mode": "the graphs are of another kind than the connector's policy gives",
             "crash": "the process died",
             "timeout": "the schedule did not end in the time a case is given",

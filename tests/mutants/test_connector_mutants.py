@@ -65,6 +65,11 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("graphs_are_given_up_silently", "connector-completion", "mode", "file", "full"): (
         "file, full, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),
+    ("dummy_runs_are_left_out", "connector-completion", "other-steps", "file", "eager"): (
+        "none, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "dummy run of 1"
+    ),
     ("hooks_are_turned_off_in_dummy_runs", "connector-hooks", "not-entered", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),

@@ -83,6 +83,24 @@ def test_an_error_that_is_no_refusal_is_one_too():
     assert disagreements(CASE, lambda _case: raised) == [("connector-completion", "raised")]
 
 
+def test_steps_that_are_left_out_or_come_twice_are_a_disagreement():
+    whole = observe(CASE)
+    for steps in (whole.steps[:1], whole.steps[:-1], (*whole.steps, whole.steps[-1]), ()):
+        answer = replace(whole, steps=steps)
+        found = disagreements(CASE, lambda _case, a=answer: a)
+        assert found == [("connector-completion", "other-steps")]
+
+
+def test_where_one_alone_died_the_steps_after_it_are_of_another_worker():
+    dying = replace(CASE, events=(replace(CASE.events[0], dies=0), Dummy(2)))
+    outlived = replace(CASE, events=(CASE.events[0], Dummy(2)))
+    for case, other in ((dying, outlived), (outlived, dying)):
+        answer = replace(observe(other), store=observe(case).store)
+        found = disagreements(case, lambda _case, a=answer: a)
+        assert ("connector-requests", "outlived") in found
+        assert "connector-completion" not in dict(found)
+
+
 def seen_with(number: int, **changes) -> RunSeen:
     """What the reference sees of `CASE`, with one step changed."""
     seen = observe(CASE)

@@ -39,6 +39,8 @@ from ir.connector.transfers import (
     checked,
     index,
 )
+from oracle.subjects.connector import worker as driver
+from reference.model.connector import Dummy, Event
 
 Patch = pytest.MonkeyPatch
 
@@ -133,6 +135,17 @@ def _graphs_are_given_up_silently(patch: Patch) -> None:
         return GraphMode.EAGER if found is not asked else found
 
     patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _dummy_runs_are_left_out(patch: Patch) -> None:
+    """What drives the worker never comes to its dummy runs, and tells nobody."""
+    happen = driver._Driven._happen
+
+    def some(self: driver._Driven, event: Event) -> None:
+        if not isinstance(event, Dummy):
+            happen(self, event)
+
+    patch.setattr(driver._Driven, "_happen", some)
 
 
 def _hooks_are_turned_off_in_dummy_runs(patch: Patch) -> None:
@@ -504,6 +517,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _what_hooks_record_is_not_looked_at,
                 _refusal_is_no_documented_error,
                 _graphs_are_given_up_silently,
+                _dummy_runs_are_left_out,
                 _hooks_are_turned_off_in_dummy_runs,
                 _last_layer_is_not_saved,
                 _graphs_are_replayed_twice,
