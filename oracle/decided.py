@@ -22,7 +22,11 @@ def chosen_properties(selection: Selection) -> tuple[Property, ...]:
 def nothing_decided(
     selection: Selection, providers: Mapping[str, tuple[Provider, ...]], tally: Tally
 ) -> tuple[str, ...]:
-    """What was selected and decided no case: a run that says nothing about it has failed."""
+    """What was selected and decided no case: a run that says nothing about it has failed.
+
+    A route on which no judge decided is named alone; on the others, each judge that was UNDECIDED
+    and never anything else that decides: what agrees with its neighbours is none of its answers.
+    """
     missing: list[str] = []
     for subject, group in providers.items():
         for provider in group:
@@ -39,6 +43,9 @@ def nothing_decided(
                     cell = (subject, prop.name, provider.op, provider.name, route)
                     if not tally.decided[cell]:
                         missing.append(" ".join(cell))
+    for cell, judge, reasons in tally.silent():
+        why = ", ".join(f"{kind} {count:,}" for kind, count in reasons.items())
+        missing.append(f"{' '.join(cell)}, judge {judge}: {why}")
     if not any(tally.decided.values()):
         missing.append("no case was decided at all")
     return tuple(missing)

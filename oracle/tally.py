@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from oracle.checking import CheckResult
@@ -39,6 +39,12 @@ class Tally:
 
     buckets: dict[tuple[str, str], _Bucket] = field(default_factory=lambda: defaultdict(_Bucket))
     decided: Counter[Cell] = field(default_factory=Counter)
+    judged: set[tuple[Cell, str]] = field(default_factory=set)
+    """Where which judge decided anything."""
+    undecided: dict[tuple[Cell, str], Counter[str]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
+    """Why which judge left checks UNDECIDED where."""
     measures: dict[tuple[str, str], Counter[str]] = field(
         default_factory=lambda: defaultdict(Counter)
     )
@@ -53,14 +59,25 @@ class Tally:
         bucket.cases.add(result.case)
         outcome = result.verdict.outcome
         bucket.outcomes[outcome] += 1
+        cell = (result.subject, result.prop, result.op, result.provider, result.route)
         if outcome is Outcome.UNDECIDED:
             bucket.reasons[result.verdict.kind] += 1
+            self.undecided[cell, result.verdict.judge][result.verdict.kind] += 1
         if outcome in (Outcome.AGREES, Outcome.DISAGREES):
-            cell = (result.subject, result.prop, result.op, result.provider, result.route)
             self.decided[cell] += 1
+            self.judged.add((cell, result.verdict.judge))
             if result.telling and result.verdict.judge == VALUE_JUDGE:
                 key = (result.subject, result.op, result.provider, result.dtype, result.route)
                 self.telling[key].add(result.case)
+
+    def silent(self) -> Iterator[tuple[Cell, str, Mapping[str, int]]]:
+        """Each judge that decided nothing where others did, and why: most frequent reason first.
+
+        One that was NOT_APPLICABLE throughout had nothing to decide and is not among them.
+        """
+        for (cell, judge), reasons in sorted(self.undecided.items()):
+            if self.decided[cell] and (cell, judge) not in self.judged:
+                yield cell, judge, dict(reasons.most_common())
 
     def measured(self, subject: str, prop: str, measures: Mapping[str, int]) -> None:
         """Add up what a case's kind counted."""

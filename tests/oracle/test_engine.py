@@ -104,6 +104,26 @@ def test_what_was_selected_and_not_decided_is_named_and_exits_3():
     )
 
 
+def test_a_judge_that_decided_nothing_is_named_and_exits_3_though_another_agrees():
+    prop = PROPERTIES["numerics"]
+    (*_, free) = (s for s in prop.streams("rms_norm", "float32") if not s.fixed_count)
+
+    def values(seed: int) -> str:
+        case = free.case(seed, 0)
+        checker = CaseChecker(ReferenceSubject(SubjectOptions()), prop, case, "cpu")
+        _completion, result = checker.observe("1", "reference", None, interpreted=False)
+        return result.verdict.kind
+
+    seed = next(seed for seed in range(100) if values(seed) == "bound-too-wide")
+    chosen = replace(SMALL, ops=("rms_norm",), properties=("numerics",), dtypes=("float32",))
+    finished = _finished(replace(chosen, providers=("1",), budget=1, seed=seed))
+    assert (finished.counts.agrees, finished.counts.undecided) == (1, 1)
+    assert finished.nothing_decided == (
+        "reference numerics rms_norm 1 reference, judge values: bound-too-wide 1",
+    )
+    assert finished.exit_code == 3
+
+
 def test_a_route_of_no_property_decides_nothing_at_all():
     chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), dtypes=("float16",))
     assert _finished(replace(chosen, budget=5)).exit_code == 0

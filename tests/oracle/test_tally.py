@@ -53,6 +53,26 @@ def test_only_agreeing_or_not_decides():
     assert dict(tally.decided) == {("ir", "numerics", "rms_norm", "native", "eager"): 2}
 
 
+def test_a_judge_that_is_undecided_throughout_is_silent_whatever_another_says():
+    tally = _tally(
+        _result(agrees("completion")),
+        _result(agrees("completion"), "b"),
+        _result(undecided("values", "as-stock-torch")),
+        *[_result(undecided("values", "bound-too-wide"), str(i)) for i in range(2)],
+        _result(not_applicable("values", "no-outputs"), "d"),
+        # Nothing to decide, one case decided, and a route on which nobody decides.
+        _result(not_applicable("refusal", "legal")),
+        _result(agrees("completion"), route="opaque"),
+        _result(undecided("values", "bound-too-wide"), route="opaque"),
+        _result(disagrees("values", "value", PLACE), "b", route="opaque"),
+        _result(undecided("completion", "no-compiler"), route="caller"),
+    )
+    cell = ("ir", "numerics", "rms_norm", "native", "eager")
+    reasons = {"bound-too-wide": 2, "as-stock-torch": 1}
+    assert list(tally.silent()) == [(cell, "values", reasons)]
+    assert list(next(tally.silent())[2]) == list(reasons)
+
+
 def test_a_telling_case_is_one_the_value_judge_decided():
     tally = _tally(
         _result(agrees("values"), "a"),

@@ -1,0 +1,63 @@
+"""What a run must have decided, and how it says what it did not."""
+
+from oracle.checking import CheckResult
+from oracle.decided import little_decided, nothing_decided
+from oracle.plan import Selection
+from oracle.subject import Provider
+from oracle.tally import Tally
+from oracle.verdict import Verdict, agrees, not_applicable, undecided
+
+PROVIDERS = {"ir": (Provider(op="rms_norm", name="native", routes=("eager", "opaque")),)}
+SELECTED = Selection(properties=("numerics",), ops=("rms_norm",), dtypes=("float32",))
+
+
+def _tally(**verdicts: tuple[Verdict, ...]) -> Tally:
+    tally = Tally()
+    for route, each in verdicts.items():
+        for verdict in each:
+            result = CheckResult(
+                prop="numerics",
+                subject="ir",
+                op="rms_norm",
+                dtype="float32",
+                provider="native",
+                route=route,
+                contract=None,
+                case="a",
+                verdict=verdict,
+                telling=True,
+            )
+            tally.add(result)
+    return tally
+
+
+def test_a_judge_that_decided_nothing_on_a_route_is_named_with_its_reasons():
+    tally = _tally(
+        eager=(agrees("completion"), undecided("values", "bound-too-wide")),
+        opaque=(agrees("completion"), agrees("values")),
+    )
+    assert nothing_decided(SELECTED, PROVIDERS, tally) == (
+        "ir numerics rms_norm native eager, judge values: bound-too-wide 1",
+    )
+
+
+def test_a_judge_that_had_nothing_to_decide_is_not_named():
+    tally = _tally(
+        eager=(agrees("completion"), not_applicable("values", "no-outputs")),
+        opaque=(agrees("completion"),),
+    )
+    assert nothing_decided(SELECTED, PROVIDERS, tally) == ()
+
+
+def test_a_route_on_which_nobody_decides_is_named_once():
+    both = (undecided("completion", "no-compiler"), undecided("values", "no-compiler"))
+    tally = _tally(eager=(agrees("completion"), agrees("values")), opaque=both)
+    assert nothing_decided(SELECTED, PROVIDERS, tally) == ("ir numerics rms_norm native opaque",)
+
+
+def test_few_telling_cases_are_counted_for_each_route():
+    tally = _tally(eager=(agrees("values"),))
+    assert little_decided(SELECTED, PROVIDERS, tally) == (
+        "ir rms_norm native float32 eager: 1 telling cases",
+        "ir rms_norm native float32 opaque: 0 telling cases",
+    )
