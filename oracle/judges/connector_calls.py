@@ -89,8 +89,9 @@ def _order(
     evidence: ConnectorEvidence, number: int, wanted: ExpectedStep, seen: StepSeen
 ) -> Iterator[Fault]:
     calls = seen.calls[0]
-    if calls[:1] != (BIND,) or calls[-1:] != (CLEAR,):
-        yield "misplaced", at_step(number, wanted.kind, _text(calls), "from bind to clear")
+    ends = [i for i, call in enumerate(calls) if call in (BIND, CLEAR)]
+    if ends != [0, len(calls) - 1] or (calls[0], calls[-1]) != (BIND, CLEAR):
+        yield "misplaced", at_step(number, wanted.kind, _text(calls), "one bind, one clear at last")
         return
     expected = evidence.expected
     passes: int | None = 0 if expected.captured else 1

@@ -76,6 +76,9 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("last_layer_is_not_saved", "connector-hooks", "misplaced", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),
+    ("steps_are_cleared_twice", "connector-hooks", "misplaced", "file", "eager"): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
+    ),
     ("graphs_are_replayed_twice", "connector-hooks", "not-replayed", "staged", "full"): (
         "staged of 64 tokens, full, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks "
         "of 1, 1 a request; "

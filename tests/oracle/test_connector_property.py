@@ -11,7 +11,7 @@ from fuzz.strategies.connectors import by_hand_case, connector_case, refused_cas
 from oracle.checking import CaseChecker
 from oracle.kinds import kind_named
 from oracle.observation import Declined, Died, Raised
-from oracle.observation.connector import Bound, RunSeen, StepSeen
+from oracle.observation.connector import BIND, CLEAR, Bound, Called, RunSeen, StepSeen
 from oracle.properties import PROPERTIES
 from oracle.properties.connector import summary
 from oracle.shrink import shrink
@@ -114,6 +114,11 @@ def without_last_save(step: StepSeen) -> tuple:
     return (tuple(c for c in calls if c[0] != "wait_for_save"),)
 
 
+def with_more(step: StepSeen, *more: Called) -> tuple:
+    (calls,) = step.calls
+    return ((*calls[:-1], *more, calls[-1]),)
+
+
 STEP = observe(CASE).steps[2]
 CACHES = STEP.caches
 assert CACHES is not None
@@ -129,6 +134,9 @@ HOOKS = hooks_of_a_pass(1)
     [
         (2, {"calls": ()}, ("connector-hooks", "not-entered")),
         (2, {"calls": without_last_save(STEP)}, ("connector-hooks", "misplaced")),
+        (2, {"calls": with_more(STEP, BIND)}, ("connector-hooks", "misplaced")),
+        (3, {"calls": with_more(STEP, CLEAR)}, ("connector-hooks", "misplaced")),
+        (3, {"calls": ((),)}, ("connector-hooks", "misplaced")),
         (2, {"device": HOOKS[::-1]}, ("connector-hooks", "not-replayed")),
         (2, {"device": HOOKS * 2}, ("connector-hooks", "not-replayed")),
         (3, {"device": ()}, ("connector-hooks", "not-replayed")),

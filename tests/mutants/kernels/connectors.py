@@ -49,6 +49,7 @@ _prepare = lifecycle.prepare
 _batch_of = batches.batch_of
 _build = StoredPrompts.build
 _save_hook = WorkerStep.save_kv_layer
+_close = WorkerStep.close
 _entered = Runner._entered
 _run = Runner._run
 _replay = BucketedGraphs.replay
@@ -210,14 +211,20 @@ def _steps_may_end_early(patch: Patch) -> None:
 
 
 def _steps_of_two_passes_do_not_end(patch: Patch) -> None:
-    close = WorkerStep.close
-
     def stricter(self: WorkerStep, *, failed: bool) -> None:
-        close(self, failed=failed)
+        _close(self, failed=failed)
         if self._passes > 1:
             raise LifecycleError("a step that ends", f"{self._passes} passes long", "one")
 
     patch.setattr(WorkerStep, "close", stricter)
+
+
+def _steps_are_cleared_twice(patch: Patch) -> None:
+    def close(self: WorkerStep, *, failed: bool) -> None:
+        self._connector.clear_connector_metadata()
+        _close(self, failed=failed)
+
+    patch.setattr(WorkerStep, "close", close)
 
 
 def _who_finished_is_forgotten(patch: Patch) -> None:
@@ -525,6 +532,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _dummy_steps_run_once,
                 _steps_may_end_early,
                 _steps_of_two_passes_do_not_end,
+                _steps_are_cleared_twice,
                 _who_finished_is_forgotten,
                 _calls_with_nothing_bound_do_nothing,
                 _dummy_metadata_is_made_by_the_runner,
