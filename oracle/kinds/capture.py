@@ -60,6 +60,8 @@ def _measures(evidence: CaptureEvidence) -> Mapping[str, int]:
         if isinstance(event, Replay) and returned:
             counts["replays"] += 1
             counts["batches"] += bool(evidence.case.sizes)
+            counts["compiled replays"] += seen.route == "compiled"
+            counts["beside compiled"] += bool(done.compiled)
     del counts[""]
     return +counts
 

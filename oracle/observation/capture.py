@@ -43,6 +43,7 @@ class LedgerLine:
 class EventSeen:
     """``outputs`` of a replay that returned, ``eager`` those of the function called straight.
 
+    ``compiled`` is how many compiled graphs the latter ran.
     ``memory`` holds the case's storages after the event, None where nobody holds one any more.
     ``shared`` says with whom a copied result shares memory. ``kept`` are the copied results as
     they are after the last event.
@@ -55,6 +56,7 @@ class EventSeen:
     memory: tuple[np.ndarray | None, ...] = ()
     shared: tuple[str, ...] = ()
     kept: tuple[ObservedTensor, ...] | None = None
+    compiled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,8 +86,18 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
     return (
         f"{measures.get('captured', 0):,} functions captured, "
         f"{measures.get('captures refused', 0):,} refused; {measures.get('replays', 0):,} replays, "
-        f"{measures.get('batches', 0):,} of them of a padded batch; refused: {by}",
+        f"{measures.get('batches', 0):,} of them of a padded batch, "
+        f"{measures.get('beside compiled', 0):,} beside compiled graphs; refused: {by}",
     )
+
+
+def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
+    """On route ``compiled``, most replays stand beside compiled graphs that did run."""
+    replays, beside = (measures.get(n, 0) for n in ("compiled replays", "beside compiled"))
+    if 2 * beside < replays:
+        text = f"{beside:,} of {replays:,} replays of route compiled stood beside a compiled graph"
+        return (f"addresses: {text}; wanted: half",)
+    return ()
 
 
 ADDRESSES = Property(
@@ -113,4 +123,5 @@ ADDRESSES = Property(
     kind="capture",
     in_passing=0.1,
     summary=summary,
+    demands=demands,
 )

@@ -22,6 +22,8 @@ from reference.model.capture import CaptureCase
 if TYPE_CHECKING:
     import torch
 
+    from .compiled import Compiled
+
 KV = "ir.reshape_and_cache.default"
 
 
@@ -56,8 +58,8 @@ def _module_class() -> type:
 class Owned:
     """One instance of a case: storages, static inputs, owners, and the function over them.
 
-    ``side`` keeps its states apart from those of another instance. ``straight`` is what runs
-    instead of the steps, given all inputs (a compiled form of them).
+    ``side`` keeps its states apart from those of another instance. ``straight`` runs instead of
+    the steps where there is one.
     """
 
     def __init__(self, case: CaptureCase, side: str, device: str) -> None:
@@ -73,7 +75,7 @@ class Owned:
         self.generator.manual_seed(0)
         self.registry: dict[str, torch.Tensor] = {}
         self.hidden: dict[int, torch.Tensor] = {}
-        self.straight: Callable[..., Any] | None = None
+        self.straight: Compiled | None = None
         self.trap: Callable[[Any], Any] | None = None
         self._handle = _Hidden()
         _BEHIND[self._handle] = self

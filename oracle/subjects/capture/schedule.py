@@ -175,11 +175,17 @@ class Schedule:
         if event.how != "static":
             shared = tuple(self._sharing(results))
             self.results.append((number, results))
+        before = self._compiled_runs()
+        eager = self._straight(event)
         return EventSeen(
             outputs=tuple(seen_tensor(t) for t in results),
-            eager=tuple(seen_tensor(t) for t in self._straight(event)),
+            eager=tuple(seen_tensor(t) for t in eager),
+            compiled=self._compiled_runs() - before,
             shared=shared,
         )
+
+    def _compiled_runs(self) -> int:
+        return 0 if self.eager.straight is None else self.eager.straight.runs
 
     def _straight(self, event: Replay) -> tuple[Any, ...]:
         import torch

@@ -1,8 +1,8 @@
 """Captured functions of ``ir.capture``.
 
 host      recorded and replayed by the host backend, on the CPU
-compiled  the same of the function compiled by our backend, without Inductor; it is recorded as it
-          is and must do the same compiled
+compiled  recorded and replayed as it is, beside the function compiled by our backend, without
+          Inductor
 cuda      CUDA graphs, on the current device
 """
 
@@ -17,6 +17,7 @@ from oracle.observation.capture import CaptureReturned
 from oracle.subject import Provider
 from reference.model.capture import CaptureCase
 
+from .compiled import compiled_form
 from .owned import KV, Owned
 from .schedule import Schedule, ledger_lines, raised, refusal, usual_memory
 
@@ -65,13 +66,14 @@ def observe(case: CaptureCase, route: str) -> CaptureObservation:
 def _driven(
     case: CaptureCase, route: str, device: str, owned: list[Owned], graphs: list[Any]
 ) -> CaptureReturned | Unavailable:
-    straight = _compiled(case, device) if route == "compiled" else None
+    straight = compiled_form(case, device) if route == "compiled" else None
     if route == "compiled" and straight is None:
         return Unavailable("as-stock-torch")
     for side in ("graph", "eager"):
         owned.append(Owned(case, side, device))
     own, eager = owned
-    own.straight = straight
+    # Not in the graph: nothing is compiled while it is recorded.
+    eager.straight = straight
     if case.trap:
         from .traps import traps
 
@@ -132,40 +134,3 @@ def _captured(case: CaptureCase, own: Owned, backend: Any) -> Any:
     return capture(
         own.module, *own.static, generators=own.generators, owners=owners, backend=backend
     )
-
-
-def _compiled(case: CaptureCase, device: str) -> Any:
-    """The body compiled by our backend, its lowered graph run node by node; warm.
-
-    None where torch.compile without us cannot compile it either.
-    """
-    import ir.compilation
-
-    options = {"cache": ir.compilation.ReplacementCache(), "run": "fx"}
-    try:
-        return _warm(case, device, backend=ir.compilation.backend, options=options)
-    except Exception:  # whether it is ours shows without us
-        try:
-            _warm(case, device, backend="aot_eager", without_us=True)
-        except Exception:  # any error at all: torch's own
-            return None
-        raise
-
-
-def _warm(case: CaptureCase, device: str, *, without_us: bool = False, **how: Any) -> Any:
-    import torch
-
-    from oracle.subjects.programs.compiling import body_module
-
-    torch._dynamo.reset()
-    # Not whole: nothing is compiled while it is recorded, and the two are compared.
-    module = body_module(case.body, without_us=without_us)
-    compiled = torch.compile(module.forward, dynamic=False, **how)
-    # On memory of the same look: tracing is no part of the function.
-    twin = Owned(case, "warm", device)
-    try:
-        with torch.no_grad():
-            compiled(*twin.tensors)
-    finally:
-        twin.close()
-    return compiled

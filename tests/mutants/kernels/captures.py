@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 import ir
+import ir.compilation
 from ir.capture import CaptureRefused, ReplayError, StaleAddress
 from ir.state import ir_state
 
@@ -348,3 +349,15 @@ def rows_without_a_slot_go_to_the_null_block(patch: Patch) -> None:
     impl = ir.ops.reshape_and_cache.impls["native"]
     patch.setattr(impl, "impl_fn", kept)
     patch.setattr(impl, "func_impl_fn", kept)
+
+
+@fault
+def compiled_functions_add_one(patch: Patch) -> None:
+    """What is compiled returns other values, and nothing that is captured is."""
+    real = ir.compilation.backend
+
+    def backend(graph: Any, inputs: Any, **how: Any) -> Any:
+        run = real(graph, inputs, **how)
+        return lambda *given: tree_map_only(Tensor, lambda t: t + 1, run(*given))
+
+    patch.setattr(ir.compilation, "backend", backend)

@@ -14,7 +14,7 @@ from oracle.observation import Died, Raised, Unavailable
 from oracle.observation.capture import CaptureReturned, RefusedBy
 from oracle.plan import QUICK, Selection, plan
 from oracle.properties import PROPERTIES
-from oracle.properties.addresses import summary
+from oracle.properties.addresses import demands, summary
 from oracle.subject import Provider, Subject
 from oracle.subjects.capture import subject
 from oracle.subjects.capture.reference import observe
@@ -150,8 +150,16 @@ def test_every_event_is_shown_on_a_line():
 def test_a_run_says_what_it_captured_and_what_was_refused():
     assert summary({}) == ()
     assert summary({"captured": 3, "captures refused": 2, "replays": 1_234, "batches": 5}) == (
-        "3 functions captured, 2 refused; 1,234 replays, 5 of them of a padded batch; refused: "
-        "0 by the ledger, 0 by their inputs, 0 by the seal",
+        "3 functions captured, 2 refused; 1,234 replays, 5 of them of a padded batch, "
+        "0 beside compiled graphs; refused: 0 by the ledger, 0 by their inputs, 0 by the seal",
+    )
+
+
+def test_a_run_in_which_nothing_compiled_was_compared_fails():
+    assert demands({"replays": 9}) == ()
+    assert demands({"compiled replays": 9, "beside compiled": 5}) == ()
+    assert demands({"compiled replays": 9, "beside compiled": 4}) == (
+        "addresses: 4 of 9 replays of route compiled stood beside a compiled graph; wanted: half",
     )
 
 
@@ -171,7 +179,10 @@ def test_captures_of_this_distribution_agree(make):
 
 
 @pytest.mark.slow
-def test_a_compiled_function_is_captured_as_it_is():
+def test_replays_stand_beside_the_compiled_function():
     for index in range(3):
         case = drawn_case(SeededChooser(2, "compiled", index))
-        assert disagreements(case, lambda c: subject.observe(c, "compiled")) == []
+        found = subject.observe(case, "compiled")
+        assert isinstance(found, CaptureReturned)
+        assert disagreements(case, lambda _, found=found: found) == []
+        assert all(bool(seen.compiled) == bool(seen.outputs) for seen in found.events)
