@@ -131,12 +131,13 @@ class _Run:
             self.providers[name] = providers
         self._refuse_unknown_providers()
         units = plan(self.selection, PROPERTIES, self.providers)
+        planned = sum(u.stop - u.start for u in units)
         skipped = self._skipped()
         yield Started(
             seed=self.selection.seed,
             budget=self.selection.budget,
             workers=self.selection.workers,
-            planned_cases=sum(u.stop - u.start for u in units),
+            planned_cases=planned,
             versions=self.versions,
             unavailable=skipped,
             interpreted=self._interpreted(units),
@@ -147,16 +148,20 @@ class _Run:
                 self.tally.add(event.result)
             yield event
         yield from disagreements.settle(self.pool, self.store)
+        if self.done_cases != planned:
+            raise OwnFault(f"{self.done_cases:,} cases were done; planned: {planned:,}")
         nothing = nothing_decided(self.selection, self.providers, self.tally)
         total = self.tally.total()
         unreproduced = disagreements.unreproduced()
         unmet = self._unmet()
         wrong = disagreements.unknown or unreproduced or unmet
         yield Finished(
+            cases=self.done_cases,
             counts=total,
             rows=self.tally.rows(),
             nothing_decided=nothing,
             thin=little_decided(self.selection, self.providers, self.tally),
+            unexcused=disagreements.unknown,
             unreproduced=unreproduced,
             unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),

@@ -82,12 +82,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The run is over. ``nothing_decided`` names what was selected and decided nowhere."""
+    """The run is over. ``nothing_decided`` names the routes and judges that decided nothing."""
 
+    cases: int
+    """Cases done, as many as were planned; two streams may draw one, ``counts`` has it once."""
     counts: Counts
     rows: tuple[Row, ...]
     nothing_decided: tuple[str, ...]
     thin: tuple[str, ...]
+    unexcused: int
+    """Findings that no known disagreement excuses, those in ``unshrunk`` included."""
     unreproduced: tuple[str, ...]
     unshrunk: tuple[str, ...]
     """Disagreements beyond those that a run shrinks and writes."""

@@ -67,6 +67,7 @@ def event_to_json(event: Event) -> dict[str, Any] | None:
         case Finished():
             return {
                 "event": "finished",
+                "cases": event.cases,
                 "counts": counts_to_json(event.counts),
                 "rows": [
                     {

@@ -199,18 +199,30 @@ def closing_lines(event: Finished) -> list[str]:
     """The run in three lines, the last with its exit code's meaning."""
     counts = event.counts
     share = 100 * counts.undecided / counts.checks if counts.checks else 0.0
-    meaning = {
-        0: "all agree" if not counts.undecided else "all that was decided agrees",
-        1: "disagreements",
-        3: "nothing was decided for something that was selected",
-    }[event.exit_code]
+    distinct = f", {counts.cases:,} distinct" if counts.cases != event.cases else ""
     return [
-        f"{_count(counts.cases, 'case')}, {_count(counts.checks, 'check')} "
+        f"{_count(event.cases, 'case')}{distinct}, {_count(counts.checks, 'check')} "
         f"in {event.seconds:,.0f} s",
         f"{counts.agrees:,} agree, {counts.disagrees:,} disagree, {counts.undecided:,} undecided "
         f"({share:.1f} %), {counts.not_applicable:,} not applicable",
-        f"{meaning} (exit {event.exit_code})",
+        f"{_meaning(event)} (exit {event.exit_code})",
     ]
+
+
+def _meaning(event: Finished) -> str:
+    """What made the exit code, all of it."""
+    if event.exit_code == 3:
+        return "nothing was decided for something that was selected"
+    if event.exit_code == 1:
+        failed = (
+            ("disagreements", event.unexcused),
+            ("a claim about the run does not hold", event.unmet),
+            ("a known disagreement is gone", event.unreproduced),
+        )
+        return ", ".join(what for what, there in failed if there)
+    if event.counts.disagrees:
+        return "all that disagrees is known"
+    return "all that was decided agrees" if event.counts.undecided else "all agree"
 
 
 def _count(number: int, noun: str) -> str:

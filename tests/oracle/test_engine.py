@@ -88,11 +88,28 @@ def test_every_planned_case_is_done_and_counted():
     assert sorted(done) == list(range(1, 181))
     outcomes = Counter(e.result.verdict.outcome for e in events if isinstance(e, Checked))
     counts = finished.counts
+    assert finished.cases == 180
     assert counts.checks == outcomes.total()
     assert (counts.agrees, counts.undecided) == (
         outcomes[Outcome.AGREES],
         outcomes[Outcome.UNDECIDED],
     )
+
+
+def test_a_case_that_is_planned_twice_is_done_twice_and_counted_once():
+    chosen = replace(SMALL, ops=("rms_norm",), budget=10)
+    finished = _finished(replace(chosen, subjects=("reference", "reference")))
+    assert (finished.cases, finished.counts.cases) == (20, 10)
+
+
+def test_a_planned_case_that_nobody_did_is_our_fault(monkeypatch: pytest.MonkeyPatch):
+    def loses(unit: Unit, *_: object) -> tuple[Unit, list[object]]:
+        return replace(unit, stop=unit.stop - 1), []
+
+    monkeypatch.setattr(engine, "given_up", loses)
+    chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), dtypes=("float32",))
+    with pytest.raises(OwnFault, match=r"^8 cases were done; planned: 10$"):
+        _events(replace(chosen, budget=10))
 
 
 def test_what_was_selected_and_not_decided_is_named_and_exits_3():
@@ -303,6 +320,7 @@ def test_ndjson_has_one_event_a_line_and_ends_with_finished(tmp_path: Path, caps
     last = lines[-1]
     assert last["event"] == "finished"
     assert last["exit_code"] == 0
+    assert last["cases"] == 20
     assert last["counts"]["checks"] == len(verdicts)
     assert set(last["counts"]) == {
         "cases",

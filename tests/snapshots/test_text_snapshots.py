@@ -79,6 +79,7 @@ HISTOGRAM = UlpHistogram(
     signed={("rms_norm", "bfloat16"): -120, ("per_token_group_quant_fp8", "float8_e4m3fn"): 1},
 )
 FINISHED = Finished(
+    cases=4_139,
     counts=Counts(cases=4_138, checks=122_374, agrees=115_856, undecided=218, not_applicable=6_300),
     rows=(
         Row(
@@ -98,6 +99,7 @@ FINISHED = Finished(
     ),
     nothing_decided=(),
     thin=("ir rms_norm native float16 caller: 3 telling cases",),
+    unexcused=0,
     unreproduced=(),
     unshrunk=(),
     notes=("ir lowering: 3,100 programs, 310 through Inductor",),
@@ -111,7 +113,7 @@ STARTED = Started(
     seed=0,
     budget="quick",
     workers=2,
-    planned_cases=4_138,
+    planned_cases=4_139,
     versions={"ir": "torch 2.13.0+cpu"},
     unavailable=(),
 )
@@ -202,6 +204,7 @@ def test_a_long_list_is_cut_and_counted(snapshot):
     counts = Counts(cases=1, checks=1, agrees=1)
     finished = replace(
         FINISHED,
+        cases=1,
         counts=counts,
         rows=(),
         thin=(),
@@ -238,7 +241,7 @@ def test_the_bar_counts_what_disagrees_and_what_is_shrunk():
     report._progress.refresh()
     report.close()
     text = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "1/4138 cases 1 disagree" in text
+    assert "1/4139 cases 1 disagree" in text
     assert "shrinking, shrunk in 7 steps to 3 elements" in text
 
 
