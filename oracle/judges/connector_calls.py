@@ -142,6 +142,13 @@ def _by_hand(number: int, wanted: ExpectedStep, seen: StepSeen) -> Iterator[Faul
             words = ("refused", "accepted")
             yield kind, at_step(number, f"call {i}", words[got], words[due])
             return
+    reached = (BIND, *wanted.reached, CLEAR)
+    if seen.calls[0] != reached:
+        yield "forwarded", at_step(number, wanted.kind, _text(seen.calls[0]), _text(reached))
+    hooks = tuple(call for call in wanted.reached if _is_hook(call[0]))
+    if seen.device is not None and seen.device != hooks:
+        observed = _text(seen.device) or "no work of hooks"
+        yield "not-replayed", at_step(number, wanted.kind, observed, _text(hooks))
     if seen.ended != wanted.whole:
         words = ("refused", "accepted")
         kind = "ended-early" if seen.ended else "not-ended"

@@ -33,6 +33,7 @@ CONNECTOR_JUDGES = (
             "not-replayed": "the hooks' work on the device did not run once and in order",
             "accepted": "a call out of its place was accepted",
             "refused": "a call in its place was refused",
+            "forwarded": "a refused call reached the connector, or an accepted one did not",
             "ended-early": "a step might end before it was whole",
             "not-ended": "a whole step might not end",
             "finished": "the connector heard of other requests that ended",

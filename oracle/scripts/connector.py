@@ -95,6 +95,7 @@ def _step(case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep) -> dic
     hooks = hooks_of_a_pass(case.size.layers)
     captured = expected.captured and step.kind == "warm-up"
     died = step.moved is not None and step.moved.died
+    ran = list(hooks)
     inner = () if expected.captured and not captured else hooks
     last = () if died else ("get_finished",)
     whole = [
@@ -102,12 +103,15 @@ def _step(case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep) -> dic
         *inner,
         *((name, 0) for name in ("wait_for_save", *last, "clear_connector_metadata")),
     ]
+    if step.kind == "by hand":
+        whole = [whole[0], *step.reached, whole[-1]]
+        ran = [call for call in step.reached if call in hooks]
     entered = case.connector != "none" and step.kind != "damage"
     moved = step.moved
     given: dict[str, object] = {
         "kind": step.kind,
-        "calls": None if captured or step.kind == "by hand" else [whole] if entered else [],
-        "device": list(hooks) if entered and not captured and step.kind != "by hand" else None,
+        "calls": None if captured else [whole] if entered else [],
+        "device": ran if entered and not captured else None,
         "known": step.known.astype(int).tolist(),
         "matched": dict(step.matched) if case.connector != "none" else {},
         "died": died,

@@ -43,7 +43,8 @@ class ExpectedStep:
     heads, head size) are those after it, where `known` (slots,) says so; `written` are the slots
     that the step may write. By request, in order: `matched`, `rows`, and `logits`, (rows,
     vocabulary) or None where nothing is said. `admitted`: the calls made by hand that are in
-    their place, `whole`: whether the step may end there.
+    their place, `whole`: whether the step may end there. `reached`: of the admitted ones those that
+    the connector itself is called for, by name and layer, 0 where they have none.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class ExpectedStep:
     rows: Mapping[str, int] = field(default_factory=dict)
     finished: frozenset[str] = frozenset()
     admitted: tuple[bool, ...] = ()
+    reached: tuple[tuple[str, int], ...] = ()
     whole: bool = True
 
 
@@ -214,10 +216,17 @@ class _Run:
         captured = POLICIES.get(self.case.connector) == "captured"
         step = Step(layers=self.size.layers, dummy=event.dummy, captured=captured)
         admitted: list[bool] = []
+        reached: list[tuple[str, int]] = []
         for name, layer in event.calls:
             call = Call(name)
             admitted.append(step.admits(call, layer))
-            if admitted[-1]:
-                step.call(call, layer)
+            if not admitted[-1]:
+                continue
+            step.call(call, layer)
+            # A connector does not hear where a pass begins, nor that a graph was replayed.
+            if call not in (Call.PASS, Call.REPLAYED):
+                reached.append((name, layer if call in (Call.LOAD, Call.SAVE) else 0))
         seen = self._seen("by hand", dummy=event.dummy)
-        self.steps.append(replace(seen, admitted=tuple(admitted), whole=step.whole))
+        self.steps.append(
+            replace(seen, admitted=tuple(admitted), reached=tuple(reached), whole=step.whole)
+        )

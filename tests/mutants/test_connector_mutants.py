@@ -94,6 +94,11 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request; "
         "by hand, dummy: start_load_kv:0 begin_pass:0 begin_pass:0"
     ),
+    ("refused_calls_reach_the_connector", "connector-hooks", "forwarded", "by-hand", ""): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "by hand, dummy: save_kv_layer:0"
+    ),
     ("steps_may_end_early", "connector-hooks", "ended-early", "by-hand", ""): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
         "request; "
@@ -379,6 +384,7 @@ def status_of(script: Path) -> int:
         ("last_layer_is_not_saved", "file", "eager"),
         ("graphs_are_replayed_twice", "staged", "full"),
         ("steps_may_end_early", "by-hand", ""),
+        ("refused_calls_reach_the_connector", "by-hand", ""),
         ("dummy_metadata_is_made_by_the_runner", "file", "eager"),
         ("kv_is_never_loaded", "file", "eager"),
         ("kv_is_saved_before_attention", "file", "eager"),

@@ -36,7 +36,7 @@ def _step(case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep) -> Ste
     moved = step.moved
     told = None
     if entered and not died:
-        told = Told(frozenset(), frozenset(), {})
+        told = Told(frozenset(), frozenset(), {}) if step.whole else None
         if moved is not None:
             told = Told(moved.sent, moved.received, moved.failed)
     return StepSeen(
@@ -60,6 +60,8 @@ def _step(case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep) -> Ste
 def _calls(
     case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep, *, died: bool
 ) -> tuple[Called, ...]:
+    if step.kind == "by hand":
+        return (BIND, *step.reached, CLEAR)
     replayed = expected.captured and step.kind != "warm-up"
     hooks = () if replayed else hooks_of_a_pass(case.size.layers)
     ends = [Call.WAIT] if died else [Call.WAIT, Call.FINISHED]
@@ -68,6 +70,8 @@ def _calls(
 
 
 def _device(case: ConnectorCase, step: ExpectedStep) -> tuple[Called, ...]:
+    if step.kind == "by hand":
+        return tuple(c for c in step.reached if c[0] in (Call.LOAD.value, Call.SAVE.value))
     return () if step.kind == "damage" else hooks_of_a_pass(case.size.layers)
 
 

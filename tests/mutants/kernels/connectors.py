@@ -203,6 +203,16 @@ def _dummy_steps_run_once(patch: Patch) -> None:
     patch.setattr(WorkerStep, "begin_pass", begin_pass)
 
 
+def _refused_calls_reach_the_connector(patch: Patch) -> None:
+    """The order is looked at after the call."""
+
+    def save_kv_layer(self: WorkerStep, layer: str, cache: torch.Tensor) -> None:
+        self._connector.save_kv_layer(layer, cache)
+        self._hook("save_kv_layer", layer, 1)
+
+    patch.setattr(WorkerStep, "save_kv_layer", save_kv_layer)
+
+
 def _steps_may_end_early(patch: Patch) -> None:
     def close(self: WorkerStep, *, failed: bool) -> None:
         self._phase = lifecycle._Phase.CLOSED
@@ -530,6 +540,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _graphs_are_replayed_twice,
                 _real_steps_may_run_twice,
                 _dummy_steps_run_once,
+                _refused_calls_reach_the_connector,
                 _steps_may_end_early,
                 _steps_of_two_passes_do_not_end,
                 _steps_are_cleared_twice,

@@ -135,6 +135,7 @@ def test_calls_by_hand_are_admitted_in_their_place_alone():
     calls = (("begin_pass", 0), ("start_load_kv", 0), ("start_load_kv", 0), ("begin_pass", 0))
     run = expect_run(case_of(ByHand(True, calls)))
     assert run.steps[1].admitted == (False, True, False, True)
+    assert run.steps[1].reached == (("start_load_kv", 0),)
     assert not run.steps[1].whole
 
 
