@@ -109,6 +109,18 @@ def test_a_nan_reaches_what_it_is_averaged_into_and_nothing_else():
     assert (found.nan[0, 2:, 1] == MAYBE).all()
 
 
+def test_logits_too_large_to_tell_apart_leave_an_average_between_the_values():
+    cache = np.zeros((2, BLOCKS, SIZE, KV_HEADS, WIDTH))
+    cache[0, 1, 0, :, 0], cache[0, 1, 1, :, 0] = 2.0**120, -(2.0**120)
+    cache[1, 1, 0, :, 1], cache[1, 1, 1, :, 1] = 1.0, 3.0
+    found = attended(np.full((1, 2, WIDTH), 1.7), cache, [[1]], [2], 0.3)
+    assert not found.nan.any()
+    assert (abs(found.lo[..., 0]) < 1e-30).all()
+    assert (abs(found.hi[..., 0]) < 1e-30).all()
+    assert (found.lo[..., 1] > 0.99).all()
+    assert (found.hi[..., 1] < 3.01).all()
+
+
 def test_rows_are_in_their_slots_and_the_rest_is_as_it_was():
     cache = numbers((2, BLOCKS, SIZE, KV_HEADS, WIDTH), 3)
     key, value = numbers((3, KV_HEADS, WIDTH), 4), numbers((3, KV_HEADS, WIDTH), 5)
