@@ -23,7 +23,11 @@ from oracle.worker import CheckRequest
 
 
 def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None = None) -> int:
-    """Replay what ``reference`` names and print what came of it: 0 gone, 1 there, 2 cannot."""
+    """Replay what ``reference`` names, print what came of it and return the exit code.
+
+    0: gone. 1: there, or another judge disagrees. 2: cannot be run. 3: the finding's own judge
+    decides nothing now, whatever the others say.
+    """
     store = store or Store()
     console = Console()
     try:
@@ -39,10 +43,11 @@ def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None
         console.print(f"now: {verdict.judge}: {verdict.kind}: {verdict.place}", markup=False)
     if again:
         return 1
-    open_ = sorted({v.kind for v in verdicts if v.outcome is Outcome.UNDECIDED})
-    decided = any(v.outcome is Outcome.AGREES for v in verdicts)
-    if not decided:
-        console.print(f"now: nothing decided ({', '.join(open_) or 'not applicable'})")
+    own = [v for v in verdicts if v.judge == finding.judge]
+    if not any(v.outcome is Outcome.AGREES for v in own):
+        open_ = sorted({v.kind for v in own if v.outcome is Outcome.UNDECIDED})
+        why = f"{finding.judge}: {', '.join(open_) or 'not applicable'}"
+        console.print(f"now: nothing decided ({why})", highlight=False, markup=False)
         return 3
     console.print("now: agrees, the disagreement is gone")
     return 0
@@ -59,6 +64,11 @@ def replayed(finding: Finding, imports: tuple[str, ...]) -> list[Verdict]:
     ):
         if given not in known:
             raise UsageError(f"{what} {given!r}; accepted: {', '.join(known)}")
+    judges = PROPERTIES[finding.property].judges
+    if finding.judge not in judges:
+        raise UsageError(
+            f"{finding.property} has no judge {finding.judge!r}; accepted: {', '.join(judges)}"
+        )
     with tempfile.TemporaryDirectory(prefix="irverify-replay-") as folder:
         if finding.source is not None and not imports:
             kept = Path(folder) / finding.source.name

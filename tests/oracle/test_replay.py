@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from oracle.finding import Finding, Source, case_file_to_json
-from oracle.replay import replay_to_text
+from oracle.replay import replay_to_text, replayed
 from oracle.store import Store
-from oracle.verdict import Place, fingerprint
-from reference.model import Argument, OpCase, Storage, View
+from oracle.verdict import Outcome, Place, fingerprint
+from reference.model import Argument, Fill, OpCase, Storage, View
 
 KERNEL = """
 import os
@@ -110,7 +110,35 @@ def test_what_the_reference_cannot_say_is_not_gone(store: Store, capsys):
     _kept(store, finding)
     assert replay_to_text(finding.fingerprint, (), store) == 3
     said = capsys.readouterr().out
-    assert said.endswith("now: nothing decided (positions-out-of-range)\n")
+    assert said.endswith("now: nothing decided (values: positions-out-of-range)\n")
+
+
+def test_a_finding_is_not_gone_while_its_own_judge_decides_nothing(store: Store, capsys):
+    # It returns, so another judge agrees; a sum this long has a bound that decides no value.
+    long = OpCase(
+        "rms_norm",
+        (Storage("float32", 4096, Fill("normal", 5)),),
+        (
+            Argument("x", View(0, (1, 4096), (4096, 1))),
+            Argument("weight", None),
+            Argument("epsilon", 0.1),
+        ),
+    )
+    finding = _finding(op="rms_norm", contract="rms_norm/1", case=long)
+    assert [v.outcome for v in replayed(finding, ())] == [Outcome.AGREES, Outcome.UNDECIDED]
+    _kept(store, finding)
+    assert replay_to_text(finding.fingerprint, (), store) == 3
+    assert capsys.readouterr().out.endswith("now: nothing decided (values: bound-too-wide)\n")
+    _kept(store, returned := replace(finding, fingerprint="0" * 12, judge="completion"))
+    assert replay_to_text(returned.fingerprint, (), store) == 0
+
+
+def test_a_judge_that_the_property_has_not_cannot_replay(store: Store, capsys):
+    _kept(store, finding := _finding(judge="taste"))
+    assert replay_to_text(finding.fingerprint, (), store) == 2
+    assert capsys.readouterr().err == (
+        "irverify: numerics has no judge 'taste'; accepted: completion, values\n"
+    )
 
 
 def test_what_is_not_there_cannot_be_replayed(store: Store, capsys):
