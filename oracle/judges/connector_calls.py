@@ -32,7 +32,7 @@ def connector_completion(evidence: ConnectorEvidence) -> Verdict:
     if error is not None:
         kinds = (error.type, *error.bases)
         if expected.refused and REFUSAL in kinds:
-            return agrees(name)
+            return _refused_in_time(name, seen.steps if isinstance(seen, RunSeen) else ())
         kind = "refused-legal" if FAMILY in kinds else "raised"
         if expected.refused:
             kind = "wrong-error"
@@ -47,6 +47,14 @@ def connector_completion(evidence: ConnectorEvidence) -> Verdict:
         place = Place(name="mode", observed=seen.mode, expected=expected.mode)
         return disagrees(name, "mode", place)
     return _schedule(name, evidence, seen)
+
+
+def _refused_in_time(name: str, steps: tuple[StepSeen, ...]) -> Verdict:
+    """Whether a refusal came before any step was whole, that of the first warm-up included."""
+    if not steps:
+        return agrees(name)
+    kinds = [step.kind for step in steps]
+    return disagrees(name, "refused-late", at_step(len(kinds), "steps", kinds, "none"))
 
 
 def _schedule(name: str, evidence: ConnectorEvidence, seen: RunSeen) -> Verdict:

@@ -15,6 +15,7 @@ CONNECTOR_JUDGES = (
             "raised": "the worker raised an error that is no refusal",
             "refused-legal": "a connector or a step that is legal was refused",
             "not-refused": "a connector whose hooks a replay would skip was accepted",
+            "refused-late": "it was accepted at first, and refused after a step",
             "wrong-error": "it was refused with another error than the documented one",
             "other-steps": "other steps were seen than those of the schedule, or fewer, or more",
             "mode": "the graphs are of another kind than the connector's policy gives",

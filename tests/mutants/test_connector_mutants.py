@@ -44,6 +44,17 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request"
     ),
     (
+        "undeclared_connectors_are_refused_late",
+        "connector-completion",
+        "refused-late",
+        "undeclared",
+        "full",
+    ): (
+        "undeclared, full, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "serve nobody"
+    ),
+    (
         "what_hooks_record_is_not_looked_at",
         "connector-completion",
         "not-refused",
@@ -380,6 +391,7 @@ def status_of(script: Path) -> int:
     ("fault", "connector", "mode"),
     [
         ("undeclared_connectors_pass", "undeclared", "full"),
+        ("undeclared_connectors_are_refused_late", "undeclared", "full"),
         ("graphs_are_given_up_silently", "file", "full"),
         ("last_layer_is_not_saved", "file", "eager"),
         ("graphs_are_replayed_twice", "staged", "full"),

@@ -30,7 +30,7 @@ from ir.connector import (
 from ir.connector import batch as batches
 from ir.connector import runner as runners
 from ir.connector.lifecycle import WorkerStep
-from ir.connector.runner import Forward, Runner
+from ir.connector.runner import Forward, Runner, StepResult
 from ir.connector.transfers import (
     StoredPrompts,
     TransferMetadata,
@@ -52,6 +52,7 @@ _save_hook = WorkerStep.save_kv_layer
 _close = WorkerStep.close
 _entered = Runner._entered
 _run = Runner._run
+_step = Runner.step
 _replay = BucketedGraphs.replay
 
 
@@ -106,6 +107,27 @@ def _undeclared_connectors_pass(patch: Patch) -> None:
         return _graph_mode(connector, asked)
 
     patch.setattr(runners, "graph_mode", graph_mode)
+
+
+def _undeclared_connectors_are_refused_late(patch: Patch) -> None:
+    """The policy is asked for once a step has run."""
+    late: list[PolicyError] = []
+
+    def graph_mode(connector: object, asked: GraphMode) -> GraphMode:
+        late.clear()
+        try:
+            return _graph_mode(connector, asked)
+        except PolicyError as error:
+            late.append(error)
+            return GraphMode.EAGER
+
+    def step(self: Runner, output: connectors.SchedulerOutput) -> StepResult:
+        if late:
+            raise late.pop()
+        return _step(self, output)
+
+    patch.setattr(runners, "graph_mode", graph_mode)
+    patch.setattr(Runner, "step", step)
 
 
 def _what_hooks_record_is_not_looked_at(patch: Patch) -> None:
@@ -531,6 +553,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _full_is_refused_where_it_could_give_way,
                 _dummy_run_has_a_way_of_its_own,
                 _undeclared_connectors_pass,
+                _undeclared_connectors_are_refused_late,
                 _what_hooks_record_is_not_looked_at,
                 _refusal_is_no_documented_error,
                 _graphs_are_given_up_silently,
