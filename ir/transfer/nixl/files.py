@@ -35,7 +35,10 @@ Bases = Mapping[Worker, tuple[int, ...]]
 class KvFiles:
     """Entries under a directory. Several processes may save and load; an object is one thread's.
 
-    `seconds` is the deadline of each save and load. Raises `NixlMissingError` when first used.
+    `seconds` is the deadline of each save and load. One that passes it raises `FileError`, and its
+    data may still move: a load may write to the memory it was given, a save read it, so the memory
+    may be used for nothing else until `busy` is false. The entry is as it was. Raises
+    `NixlMissingError` when first used.
     """
 
     def __init__(self, root: Path, *, seconds: float = 60.0) -> None:
@@ -43,6 +46,11 @@ class KvFiles:
         self.root.mkdir(parents=True, exist_ok=True)
         self._seconds = seconds
         self._agent: FileAgent | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether data of a save or load that was late may still move."""
+        return self._agent is not None and self._agent.busy
 
     def path(self, key: str) -> Path:
         """Where an entry lies; a key is any text."""
@@ -63,7 +71,7 @@ class KvFiles:
         """Write or replace an entry: the first `tokens` tokens in an engine's `blocks`, by group.
 
         States go whole. Raises `RequestError` for blocks that the engine has not, `FileError`
-        where the disk refuses. A crash leaves the old entry, or the new one.
+        where the disk refuses or is late. A crash leaves the old entry, or the new one.
         """
         stored, numbered = as_stored(engine, key, blocks)
         head = Head(geometry=stored, tokens=tokens, blocks=numbered, digest="0" * 64)
@@ -120,9 +128,9 @@ class KvFiles:
         """Read an entry into an engine's `blocks`, by group; gives the number of its tokens.
 
         The first `cached_tokens` of attention groups are left out. Raises `FileError` for an entry
-        that is not there or not whole, and then nothing of it is in memory;
-        `IncompatibleEnginesError` for a cache of another model, `RequestError` for blocks that do
-        not fit.
+        that is not there or not whole, and then nothing of it is in memory, and for one that is
+        late, which may come to memory until `busy` is false; `IncompatibleEnginesError` for a
+        cache of another model, `RequestError` for blocks that do not fit.
         """
         path = self.path(key)
         try:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +19,7 @@ import reference.transfer as rt
 from ir.transfer import DescriptorError, EngineGeometry, IncompatibleEnginesError, RequestError
 from ir.transfer import groups as make
 from ir.transfer.groups import ModelCache
-from ir.transfer.nixl import FileError, KvFiles
+from ir.transfer.nixl import FileError, KvFiles, posix
 from ir.transfer.nixl.posix import MOST_BLOCKS, FileAgent
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -334,6 +335,191 @@ def test_more_blocks_than_one_transfer_takes_are_moved(tmp_path: Path):
             offsets=overlapping,
             lengths=lengths,
         )
+
+
+MANY = 3000
+"""More I/Os than the kernel takes at once: NIXL posts the rest when it is asked how they are."""
+
+
+def scattered(memory: np.ndarray) -> dict:
+    """Every second pair of bytes, and backwards in the file, so that nothing can be joined."""
+    return {
+        "memory": [(memory.ctypes.data, memory.nbytes)],
+        "addresses": memory.ctypes.data + 4 * np.arange(MANY, dtype=np.uint64),
+        "offsets": 2 * np.arange(MANY, dtype=np.uint64)[::-1].copy(),
+        "lengths": np.full(MANY, 2),
+    }
+
+
+def until_free(agent: FileAgent | KvFiles) -> None:
+    deadline = time.monotonic() + 10
+    while agent.busy:
+        assert time.monotonic() < deadline
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_data_that_is_late_goes_to_its_file_whatever_is_opened_meanwhile(tmp_path: Path):
+    agent = FileAgent("late", seconds=-1.0)
+    before = descriptors()
+    memory = np.full((MANY, 4), 7, dtype=np.uint8)
+    with open(tmp_path / "mine", "wb+") as file:
+        number = file.fileno()
+        with pytest.raises(FileError, match=r"still moving after -1.0 seconds"):
+            agent.move("WRITE", number, path="mine", **scattered(memory))
+    with open(tmp_path / "foreign", "wb+") as foreign:
+        assert foreign.fileno() == number
+        until_free(agent)
+    assert (tmp_path / "foreign").read_bytes() == b""
+    assert (tmp_path / "mine").read_bytes() == b"\x07" * (2 * MANY)
+    assert descriptors() == before
+
+
+class Watched:
+    """A real agent, that counts what is registered and may say something else of a transfer."""
+
+    def __init__(self, agent, says) -> None:
+        self._agent = agent
+        self._says = says
+        self.registered = 0
+
+    def __getattr__(self, name: str):
+        return getattr(self._agent, name)
+
+    def register_memory(self, *args):
+        self.registered += 1
+        return self._agent.register_memory(*args)
+
+    def deregister_memory(self, *args) -> None:
+        self.registered -= 1
+        self._agent.deregister_memory(*args)
+
+    def check_xfer_state(self, handle) -> str:
+        return self._says(self._agent.check_xfer_state(handle))
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Watched]:
+    """The agents that were opened."""
+    opened: list[Watched] = []
+    real = posix.open_file_agent
+
+    def open_watched(name: str) -> Watched:
+        opened.append(Watched(real(name), lambda state: state))
+        return opened[-1]
+
+    monkeypatch.setattr(posix, "open_file_agent", open_watched)
+    return opened
+
+
+def test_registrations_of_late_transfers_end_with_them(tmp_path: Path, watched: list[Watched]):
+    agent = FileAgent("late", seconds=-1.0)
+    memory = np.zeros((MANY, 4), dtype=np.uint8)
+    with open(tmp_path / "mine", "wb+") as file:
+        for _ in range(4):
+            with pytest.raises(FileError, match="still moving"):
+                agent.move("WRITE", file.fileno(), path="mine", **scattered(memory))
+        until_free(agent)
+        assert watched[0].registered == 0
+        with pytest.raises(FileError, match="still moving"):
+            agent.move("WRITE", file.fileno(), path="mine", **scattered(memory))
+        assert watched[0].registered == 2
+        until_free(agent)
+    assert [each.registered for each in watched] == [0]
+
+
+def err(_: str) -> str:
+    return "ERR"
+
+
+def raises(_: str) -> str:
+    raise RuntimeError("NIXL_ERR_BACKEND")
+
+
+@pytest.mark.parametrize(
+    ("says", "message"),
+    [(err, "not moved: NIXL says 'ERR'"), (raises, "not moved: RuntimeError")],
+    ids=["a state", "an error"],
+)
+def test_a_transfer_that_fails_is_not_waited_for_and_its_agent_not_used_again(
+    tmp_path: Path, watched: list[Watched], says, message: str
+):
+    agent = FileAgent("fails", seconds=5.0)
+    before = descriptors()
+    memory = np.full((MANY, 4), 7, dtype=np.uint8)
+    watched[0]._says = says
+    began = time.monotonic()
+    with open(tmp_path / "mine", "wb+") as file:
+        with pytest.raises(FileError, match=message):
+            agent.move("WRITE", file.fileno(), path="mine", **scattered(memory))
+        assert time.monotonic() < began + 4
+        assert not agent.busy
+        agent.move("WRITE", file.fileno(), path="mine", **scattered(memory))
+    assert (tmp_path / "mine").read_bytes() == b"\x07" * (2 * MANY)
+    assert len(watched) == 2
+    assert watched[1].registered == 0
+    assert descriptors() == before
+
+
+def test_late_transfers_of_an_agent_that_failed_still_end(tmp_path: Path, watched: list[Watched]):
+    agent = FileAgent("both", seconds=-1.0)
+    before = descriptors()
+    memory = np.full((MANY, 4), 7, dtype=np.uint8)
+    with open(tmp_path / "late", "wb+") as late:
+        with pytest.raises(FileError, match="still moving"):
+            agent.move("WRITE", late.fileno(), path="late", **scattered(memory))
+        transfer = watched[0]._agent.transfer
+        watched[0].__dict__["transfer"] = lambda handle: raises(transfer(handle))
+        with pytest.raises(FileError, match="not moved: RuntimeError"):
+            agent.move("WRITE", late.fileno(), path="late", **scattered(memory))
+    until_free(agent)
+    assert (tmp_path / "late").read_bytes() == b"\x07" * (2 * MANY)
+    assert descriptors() == before
+
+
+def test_a_failed_transfer_leaves_no_agent_though_its_error_is_kept(tmp_path: Path, monkeypatch):
+    opened = []
+    real = posix.open_file_agent
+
+    def noted(name: str):
+        agent = real(name)
+        opened.append(weakref.ref(agent))
+        return agent
+
+    monkeypatch.setattr(posix, "open_file_agent", noted)
+    agent = FileAgent("refused")
+    memory = np.zeros((MANY, 4), dtype=np.uint8)
+    (tmp_path / "read-only").write_bytes(b"")
+    with open(tmp_path / "read-only", "rb") as file:
+        with pytest.raises(FileError, match="not moved: ") as kept:
+            agent.move("WRITE", file.fileno(), path="read-only", **scattered(memory))
+        assert opened[0]() is None
+    assert kept.tb is not None
+    assert not agent.busy
+
+
+def test_memory_of_a_late_load_is_free_when_the_store_is_not_busy(files: KvFiles):
+    save(files, "late", 3)
+    hasty = KvFiles(files.root, seconds=-1.0)
+    assert not hasty.busy
+    target = empty(OTHER)
+    with pytest.raises(FileError, match="still moving"):
+        hasty.load("late", OTHER, bases_of(target), blocks=((1, 2, 3),))
+    until_free(hasty)
+    assert all((t[1:3] == 3).all() for of in target.values() for t in of)
+
+
+def test_a_late_save_leaves_the_entry_that_was_there(files: KvFiles):
+    save(files, "slow", 1)
+    hasty = KvFiles(files.root, seconds=-1.0)
+    memory = filled(2)
+    with pytest.raises(FileError, match="still moving"):
+        hasty.save("slow", ENGINE, bases_of(memory), tokens=10, blocks=BLOCKS)
+    until_free(hasty)
+    assert all((t[1:3] == 1).all() for of in load(files, "slow").values() for t in of)
+    assert list(files.root.glob(".*.tmp")) == []
 
 
 @pytest.mark.slow
