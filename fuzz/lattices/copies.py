@@ -17,6 +17,8 @@ from .tp import LAYOUTS, RATIOS, attention_case, single, state_case
 
 PLACEMENTS = tuple(product((False, True), (False, True)))
 """Whether blocks come first, on the producer and on the consumer."""
+STATES = 3
+"""Kinds of state, whose layouts are all one."""
 Shape = tuple[tuple[int, int], tuple[int, int]]
 PLAIN: tuple[Shape, ...] = (
     *(((n, n), (1, 1)) for n in RATIOS),
@@ -39,7 +41,12 @@ def _all() -> tuple[TransferCase, ...]:
     full, sliding = attention_case((2, 1, 2), LAYOUTS[0], 1).model.groups
     plain = single(attention_case((2, 1, 2), LAYOUTS[0], 1))
     latent = CachedGroup("mla", (0,), (CachedPart("latent", 1, 1),))
+    states = state_case((1, 2), 1, 1).model.groups[1:]
     found = [
+        _laid_out(plain, replace(group, layers=(0, 1)), LAYOUTS[0], (False, False), SHAPES[0])
+        for group in states
+    ]
+    found += [
         _laid_out(plain, replace(group, layers=(0,)), layouts, placement, shape)
         for group, shapes in ((full, SHAPES), (sliding, PLAIN))
         for layouts in LAYOUTS
@@ -50,11 +57,6 @@ def _all() -> tuple[TransferCase, ...]:
         _laid_out(plain, latent, layouts, (False, False), shape)
         for layouts in LAYOUTS
         for shape in SHAPES
-    ]
-    states = state_case((1, 2), 1, 1).model.groups[1:]
-    found += [
-        _laid_out(plain, replace(group, layers=(0, 1)), LAYOUTS[0], (False, False), SHAPES[0])
-        for group in states
     ]
     return tuple(found)
 
@@ -96,5 +98,8 @@ def copy_count() -> int:
 
 
 def copy_case(index: int) -> TransferCase:
-    """The one at `index`; any stretch of indices is spread over all."""
-    return _all()[index * 617 % len(_all())]
+    """The one at `index`: states first, of which there is one case each, so that a few take them;
+    then any stretch of indices is spread over all others."""
+    if index < STATES:
+        return _all()[index]
+    return _all()[STATES + (index - STATES) * 617 % (len(_all()) - STATES)]

@@ -33,8 +33,6 @@ EACH_REFUSAL, EACH_REFUSAL_IN_FULL = 10, 60
 LATTICE = 1_500
 PROOFS, SPLITS, COPIES = 40, 200, 10
 BETWEEN, BETWEEN_IN_FULL = 25, 220
-PROVED_SHARE = 95
-"""Percent of what is asked for that a run must prove."""
 
 
 def _random(seed: int, index: int) -> TransferCase:
@@ -185,12 +183,13 @@ PROOFS_OF = {
 
 
 def demands(measures: Mapping[str, int]) -> tuple[str, ...]:
-    """Proofs that come out unknown are counted, and must be few."""
+    """What is to be proved is a fixed set, all of which can be: one that comes out unknown is
+    either a fault or a planner that asks what symbols cannot answer."""
     found = []
     for what, text in PROOFS_OF.items():
         asked, proved = (measures.get(f"{what} {n}", 0) for n in ("to prove", "proved"))
-        if 100 * proved < PROVED_SHARE * asked:
-            found.append(f"{proved:,} of {asked:,} {text}; wanted: {PROVED_SHARE} %")
+        if proved < asked:
+            found.append(f"{proved:,} of {asked:,} {text}; wanted: all")
     return tuple(found)
 
 
