@@ -36,7 +36,7 @@ def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None
     except (OracleError, FindingLookupError) as error:
         print(f"irverify: {error}", file=sys.stderr)
         return 2
-    for line in finding_lines(finding, str(store.root / finding.fingerprint)):
+    for line in finding_lines(finding, store.folder(reference)):
         console.print(line, highlight=False, soft_wrap=True)
     again = [v for v in verdicts if v.outcome is Outcome.DISAGREES]
     for verdict in again:

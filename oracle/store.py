@@ -2,7 +2,8 @@
 
     .irverify/findings/<fingerprint>/finding.json   everything, for programs
                                      case.json      the case and its check, for `irverify replay`
-                                     script.py      runs without us
+                                     script.py      runs without us; or else
+                                     no-script.txt  why there is none
 
 A folder is written beside its place under a name of its own and then renamed. Where an older one
 is in the way it is renamed aside first, so after a crash between the two renames the older one
@@ -29,6 +30,7 @@ from oracle.finding import (
 from oracle.kinds import kind_of
 from oracle.script import ScriptError
 
+SCRIPT, NO_SCRIPT = "script.py", "no-script.txt"
 DEFAULT_ROOT = Path(".irverify/findings")
 _ATTEMPTS = 20
 
@@ -69,10 +71,10 @@ class Store:
             "case.json": _json_text(case_file_to_json(finding)),
         }
         try:
-            files["script.py"] = kind_of(finding.case).script(finding, expected)
+            files[SCRIPT] = kind_of(finding.case).script(finding, expected)
         except ScriptError as error:
             # A finding of a subject that no script can stand for is still one to keep and replay.
-            files["no-script.txt"] = f"{error}\n"
+            files[NO_SCRIPT] = f"{error}\n"
         self.root.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{finding.fingerprint}.new-", dir=self.root))
         try:
@@ -107,17 +109,24 @@ class Store:
 
         Raises a ``FindingLookupError`` that says what was given and what would be accepted.
         """
+        place = self._place(reference)
+        return _read(place) if place.is_file() else _read_folder(place)
+
+    def folder(self, reference: str | Path) -> Path:
+        """The folder of what ``load`` reads for ``reference``. Raises as it does."""
+        place = self._place(reference)
+        return place.parent if place.is_file() else place
+
+    def _place(self, reference: str | Path) -> Path:
         path = Path(reference)
-        if path.is_file():
-            return _read(path)
-        if path.is_dir():
-            return _read_folder(path)
+        if path.is_file() or path.is_dir():
+            return path
         folders = self._folders()
         prefix = str(reference).lower()
         if prefix and set(prefix) <= set(string.hexdigits):
             matching = sorted(name for name in folders if name.startswith(prefix))
             if len(matching) == 1:
-                return _read_folder(folders[matching[0]])
+                return folders[matching[0]]
             if matching:
                 raise AmbiguousFindingError(
                     f"{prefix!r} begins {len(matching)} fingerprints; "
@@ -140,6 +149,16 @@ class Store:
             if entry.is_dir() and not entry.name.startswith("."):
                 found[entry.name] = entry
         return found
+
+
+def script_of(folder: Path) -> tuple[Path | None, str]:
+    """The script in a finding's folder, or None and why there is none, empty if it is not said."""
+    if (script := folder / SCRIPT).is_file():
+        return script, ""
+    try:
+        return None, (folder / NO_SCRIPT).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None, ""
 
 
 def _json_text(data: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,6 +15,7 @@ from oracle.events import CaseDone, Checked, Event, Finished, Found, Shrinking, 
 from oracle.finding import Finding
 from oracle.kinds import kind_of
 from oracle.reports.columns import table
+from oracle.store import script_of
 
 LISTED = 12
 """Lines of one list before the rest is only counted."""
@@ -82,7 +84,7 @@ class TextReport:
         self._progress.start()
 
     def _found(self, event: Found) -> None:
-        for line in finding_lines(event.finding, event.path, event.known):
+        for line in finding_lines(event.finding, Path(event.path), event.known):
             self._console.print(line, highlight=False, soft_wrap=True)
 
     def _finished(self, event: Finished) -> None:
@@ -171,8 +173,11 @@ def _percent(part: int, whole: int) -> str:
     return f"{min(max(100 * part / whole, 0.01), 99.99):.2f}"
 
 
-def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
-    """A disagreement in a few lines: what, where, on which input, and how to see it again."""
+def finding_lines(finding: Finding, folder: Path, known: str = "") -> list[str]:
+    """A disagreement in a few lines: what, where, on which input, and how to see it again.
+
+    ``folder`` is where it is kept, with its script or why it has none.
+    """
     mark = f"{finding.judge}: {finding.kind}"
     mark = f"{mark} (known: {escape(known)})" if known else f"[bold red]{mark}[/bold red]"
     head = f"{finding.subject} {finding.op} {finding.provider}, route {finding.route}"
@@ -187,12 +192,20 @@ def finding_lines(finding: Finding, path: str, known: str = "") -> list[str]:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
     lines.append(f"  see it again: irverify replay {finding.fingerprint}")
     if finding.subject in kind.scripted:
-        lines.append(f"  by itself:    python {escape(path)}/script.py")
+        lines += _script_lines(folder)
     if finding.source is not None:
         # Both of these run the copy of the file that the finding keeps.
         again = f"irverify replay {finding.fingerprint} --import {escape(finding.source.name)}"
         lines.append(f"  after a fix:  {again}")
     return lines
+
+
+def _script_lines(folder: Path) -> list[str]:
+    script, why = script_of(folder)
+    if script is not None:
+        return [f"  by itself:    python {escape(str(script))}"]
+    # What would be accepted instead is for who reads the file.
+    return [f"  by itself:    {escape(why.partition(';')[0])}"] if why else []
 
 
 def closing_lines(event: Finished) -> list[str]:

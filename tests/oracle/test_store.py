@@ -15,6 +15,7 @@ from oracle.store import (
     FindingNotFoundError,
     Store,
     UnreadableFindingError,
+    script_of,
 )
 from oracle.verdict import Place
 from reference.model import Argument, OpCase, Storage, View
@@ -68,7 +69,18 @@ def test_a_finding_that_no_script_can_show_is_kept_and_says_so(store: Store):
     ]
     told = (folder / "no-script.txt").read_text()
     assert told == "no script for subject 'reference'; accepted: ir\n"
+    assert script_of(folder) == (None, told.strip())
     assert store.load("0123456789ab").subject == "reference"
+
+
+def test_the_folder_of_a_finding_is_where_it_was_read(store: Store, tmp_path: Path):
+    folder = store.write(_finding(), None)
+    for reference in ("0123", folder, folder / "case.json"):
+        assert store.folder(reference) == folder
+    assert script_of(folder) == (folder / "script.py", "")
+    with pytest.raises(FindingNotFoundError):
+        store.folder("9")
+    assert script_of(tmp_path) == (None, "")
 
 
 def test_an_empty_store_is_not_made_by_reading_it(store: Store):

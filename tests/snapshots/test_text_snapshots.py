@@ -181,17 +181,26 @@ def test_a_run_in_which_nothing_was_decided(snapshot, tmp_path):
     assert shown == snapshot
 
 
-def test_a_finding_on_many_routes_with_a_large_input(snapshot):
-    lines = finding_lines(FINDING, ".irverify/findings/0123456789ab")
-    assert lines == snapshot
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of ``FINDING``, with a script, named as users see it."""
+    monkeypatch.chdir(tmp_path)
+    folder = Path(".irverify/findings/0123456789ab")
+    folder.mkdir(parents=True)
+    (folder / "script.py").touch()
+    return folder
 
 
-def test_a_known_finding_says_why_it_is_excused(snapshot):
+def test_a_finding_on_many_routes_with_a_large_input(snapshot, kept: Path):
+    assert finding_lines(FINDING, kept) == snapshot
+
+
+def test_a_known_finding_says_why_it_is_excused(snapshot, kept: Path):
     shown = _shown(
         STARTED,
         Found(
             finding=replace(FINDING, differing=1, also_on=()),
-            path=".irverify/findings/0123456789ab",
+            path=str(kept),
             known="[torch] rounds twice",
         ),
         replace(FINISHED, unreproduced=("ba9876543210: gone since 2.14",), exit_code=1),
