@@ -88,7 +88,7 @@ TRANSFER_JUDGES = (
             "not-notified": "a producer rank is not told, read or not",
             "notified-wrongly": "a producer rank is told too often, or waits for too many",
             "unknown": "z3 does not know: undecided",
-            "timeout": "z3 did not answer in time: undecided",
+            "gave-up": "z3 used up its steps: undecided",
             "no-polynomial": "the planner asked what symbols cannot answer: undecided",
             "nothing-claimed": "no sizes meet what was assumed: undecided",
             "no-topology": "it fails where no small topology was found to run: undecided",

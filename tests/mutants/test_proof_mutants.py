@@ -80,7 +80,7 @@ SPLITS = {
     "told_too_often": "notified-wrongly",
 }
 """The same of maps of ranks."""
-OPEN = {"unknown", "timeout", "no-polynomial", "nothing-claimed"} | {
+OPEN = {"unknown", "gave-up", "no-polynomial", "nothing-claimed"} | {
     "no-topology",
     "no-such-copy",
     "one-for-all",

@@ -6,6 +6,7 @@ import pytest
 
 from fuzz.lattices.tp import proof_case
 from oracle.observation.proof import Proof
+from oracle.proofs import query
 from oracle.proofs.polynomial import Poly
 from oracle.proofs.prover import prove
 from oracle.subjects.transfers.symbolic import formulas
@@ -43,3 +44,13 @@ def test_a_way_that_few_sizes_take_is_found_by_the_solver():
     paths = tuple(replace(path, conditions=rarely) for path in proof.paths)
     found = prove(CASE, replace(proof, paths=paths))
     assert (found.paths, found.dead) == (len(paths), 0)
+
+
+def test_what_z3_gives_up_on_is_open_whatever_the_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(query, "STEPS", 100_000)
+    proof = _proof()
+    n, m, k = (Poly.symbol(name) for name in ("n.P", "n.D", "u.0.k"))
+    # Fermat's, of which z3 knows nothing.
+    sums = n * n * n + m * m * m - k * k * k
+    hard = tuple(replace(path, conditions=(sums, -sums)) for path in proof.paths)
+    assert prove(CASE, replace(proof, paths=hard)).unknown == "gave-up"
