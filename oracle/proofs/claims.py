@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from math import lcm
 
 from oracle.observation.proof import ChannelFormulas, GroupFormulas, PathFormulas
@@ -58,7 +58,9 @@ def problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
     """All that must hold on one path through the planner."""
     sides = Side("P", case.producer, case, path.zero), Side("D", case.consumer, case, path.zero)
     tokens = min(case.producer.kernel_tokens, case.consumer.kernel_tokens)
-    for rank, channels in path.channels.items():
+    # The ranks of the case, not those that the plan names: one that it forgets gets nothing.
+    for rank in product(range(len(case.consumer.stage_layers)), range(case.consumer.tp)):
+        channels = path.channels.get(rank, ())
         for g, group in enumerate(case.model.groups):
             engines = (case.producer, case.consumer)
             per = (1, 1) if group.is_state else units_per_page(engines, tokens)
@@ -112,14 +114,13 @@ class Unit:
 
     def _strides(self) -> Iterator[Claim]:
         for side in self.sides:
-            for (name, stage), found in self.path.strides.items():
-                if name == side.name:
-                    wanted = side.strides(stage)
-                    if len(found) != len(wanted):
-                        yield Claim("page-size", Poly({(): 1}), False)
-                        continue
-                    for one, two in zip(found, wanted, strict=True):
-                        yield Claim("page-size", _bound(one, self.path) - two, False)
+            for stage in range(side.stages):
+                found, wanted = self.path.strides.get((side.name, stage)), side.strides(stage)
+                if found is None or len(found) != len(wanted):
+                    yield Claim("page-size", Poly({(): 1}), False)
+                    continue
+                for one, two in zip(found, wanted, strict=True):
+                    yield Claim("page-size", _bound(one, self.path) - two, False)
 
     def _step(self, formulas: GroupFormulas, side: int) -> Poly:
         """The block of its row that the unit is."""
@@ -153,6 +154,9 @@ class Unit:
     def _cover(self, pieces: list[_Piece]) -> Iterator[Claim]:
         producer, consumer = self.sides
         slots = consumer.slots(self.rank, self.group, unit_tokens=self.tokens, at=self.unit[1])
+        if slots and not pieces:
+            yield Claim("uncovered", Poly({(): 1}), at_least=False)
+            return
         ours = bases(consumer, self.rank)
         strides = consumer.strides(self.rank[0])
         page = Poly.symbol("page.D")
@@ -172,9 +176,6 @@ class Unit:
             first = target.at(sample)
             while at < len(ordered) - 1 and _end(ordered[at], sample) <= first:
                 at += 1
-            if not ordered:
-                yield Claim("uncovered", Poly({(): 1}), at_least=False)
-                return
             # Where none has it, claims of the next fail, at sizes that can be run.
             piece = ordered[at]
             yield Claim("uncovered", target - piece.target, at_least=True)

@@ -25,6 +25,7 @@ class AnyRank:
         self, name: str, engine: Engine, case: TransferCase, way: Copying, zero: frozenset[str]
     ) -> None:
         self.name = name
+        self.stages = 1
         self._engine = engine
         self._group = case.model.groups[0]
         self._way = way

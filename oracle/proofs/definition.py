@@ -46,6 +46,7 @@ class Cache(Protocol):
     """One side of a transfer, as claims need it."""
 
     name: str
+    stages: int
 
     def strides(self, stage: int) -> tuple[Poly, ...]:
         """Bytes from page to page of each tensor."""
@@ -61,6 +62,7 @@ class Side:
 
     def __init__(self, name: str, engine: Engine, case: TransferCase, zero: frozenset[str]) -> None:
         self.name = name
+        self.stages = len(engine.stage_layers)
         self._engine = engine
         self._case = case
         self._padding = Poly({}) if f"w.{name}" in zero else Poly.symbol(f"w.{name}")

@@ -20,7 +20,17 @@ from reference.transfer.expected import facing
 
 def prove_split(case: TransferCase, split: Split) -> Proved:
     """Whether every unit comes once and from its place, and everyone concerned is told."""
-    claims, unknown = 0, ""
+    claims, unknown, ranks = 1, "", case.consumer.tp
+    if len(split.ranks) != ranks:
+        # The ranks of the case, not those that the map names: one that it forgets gets nothing.
+        fewer = len(split.ranks) < ranks
+        refuted = Refuted(
+            kind="uncovered" if fewer else "covered-twice-or-outside",
+            rank=(0, min(len(split.ranks), ranks)),
+            group=0,
+            sizes={},
+        )
+        return Proved(claims=claims, refuted=refuted)
     for rank, found in enumerate(split.ranks):
         for g, group in enumerate(case.model.groups):
             for part, of in zip(group.parts, found.groups[g], strict=True):

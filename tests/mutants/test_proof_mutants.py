@@ -48,6 +48,7 @@ REFUTED = {
     "reads_a_block_late": "read-outside",
     "reads_more_than_it_writes": "does-not-pair",
     "paddings_must_agree": "refused-legal",
+    "last_rank_forgotten": "uncovered",
 }
 """What is told of each fault from end to end: the first claim that fails at its sizes."""
 COPIES = {
@@ -78,6 +79,7 @@ SPLITS = {
     "states_follow_attention": "covered-twice-or-outside",
     "convolution_as_one_block": "read-outside",
     "told_too_often": "notified-wrongly",
+    "last_rank_forgotten": "uncovered",
 }
 """The same of maps of ranks."""
 OPEN = {"unknown", "gave-up", "no-polynomial", "nothing-claimed"} | {

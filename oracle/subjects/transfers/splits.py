@@ -29,7 +29,11 @@ def _split(case: TransferCase) -> Split:
     planning.check_engines(producer, consumer)
     sizes = {"producer_tp": producer.tp, "consumer_tp": consumer.tp}
     ranks = []
-    for rank in range(consumer.tp):
+    for worker in consumer.workers:
+        if worker.stage:
+            # The map is the same on every stage.
+            continue
+        rank = worker.rank
         found = planning.tp_mapping(consumer.model.groups, **sizes, consumer_rank=rank)
         groups = tuple(
             tuple(

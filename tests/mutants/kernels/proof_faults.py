@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from ir.transfer import IncompatibleEnginesError
+from ir.transfer import EngineGeometry, IncompatibleEnginesError
 from ir.transfer import channel as channel_module
 from ir.transfer import descriptors as descriptors_module
 from ir.transfer import mapping as mapping_module
@@ -71,10 +71,24 @@ def _told_too_often(patch: Patch) -> None:
     patch.setattr(mapping_module, "ranks_facing", ranks_facing)
 
 
+def _last_rank_forgotten(patch: Patch) -> None:
+    """The consumer's last rank gets no plan."""
+    workers = EngineGeometry.workers.fget
+    assert workers is not None
+
+    def all_but_the_last(engine):
+        found = workers(engine)
+        # What a case calls its consumer, where it does not say.
+        return found[:-1] if engine.engine_id == "D" else found
+
+    patch.setattr(EngineGeometry, "workers", property(all_but_the_last))
+
+
 FAULTS: dict[str, Callable[[Patch], None]] = {
     "reads_more_than_it_writes": _reads_more_than_it_writes,
     "rows_past_the_end": _rows_past_the_end,
     "told_too_often": _told_too_often,
+    "last_rank_forgotten": _last_rank_forgotten,
     "paddings_must_agree": _paddings_must_agree,
 }
 """Every fault by name."""

@@ -46,6 +46,24 @@ def test_a_way_that_few_sizes_take_is_found_by_the_solver():
     assert (found.paths, found.dead) == (len(paths), 0)
 
 
+def test_ranks_that_a_plan_leaves_out_are_missed():
+    proof = _proof()
+    (path,) = proof.paths
+    last = max(path.channels)
+    fewer = {rank: channels for rank, channels in path.channels.items() if rank != last}
+    found = prove(CASE, replace(proof, paths=(replace(path, channels=fewer),)))
+    assert found.refuted is not None
+    assert (found.refuted.kind, found.refuted.rank) == ("uncovered", last)
+
+
+def test_pages_of_which_a_plan_says_nothing_are_missed():
+    proof = _proof()
+    (path,) = proof.paths
+    found = prove(CASE, replace(proof, paths=(replace(path, strides={}),)))
+    assert found.refuted is not None
+    assert found.refuted.kind == "page-size"
+
+
 def test_what_z3_gives_up_on_is_open_whatever_the_time(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(query, "STEPS", 100_000)
     proof = _proof()

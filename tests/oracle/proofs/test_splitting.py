@@ -74,6 +74,17 @@ def test_ranks_with_copies_are_told_though_they_are_not_read():
     assert found.notified == (0, 1)
 
 
+def test_a_rank_that_is_left_out_is_missed_and_one_too_many_seen():
+    ranks = _split(COPIED).ranks
+    for found, kind in (((), "uncovered"), (ranks[:1], "uncovered")):
+        refuted = prove_split(COPIED, Split(found)).refuted
+        assert refuted is not None
+        assert (refuted.kind, refuted.rank) == (kind, (0, len(found)))
+    refuted = prove_split(COPIED, Split((*ranks, ranks[0]))).refuted
+    assert refuted is not None
+    assert (refuted.kind, refuted.rank) == ("covered-twice-or-outside", (0, len(ranks)))
+
+
 def test_parts_that_come_together_in_no_known_way_are_open():
     good = _split(COPIED)
     assert prove_split(COPIED, good).unknown == ""
