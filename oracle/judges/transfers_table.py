@@ -90,7 +90,7 @@ TRANSFER_JUDGES = (
             "unknown": "z3 does not know: undecided",
             "gave-up": "z3 used up its steps: undecided",
             "no-polynomial": "the planner asked what symbols cannot answer: undecided",
-            "nothing-claimed": "no sizes meet what was assumed: undecided",
+            "nothing-claimed": "of a way to copy nothing was claimed at any sizes: undecided",
             "no-topology": "it fails where no small topology was found to run: undecided",
             "no-such-copy": "ranks read parts together that no proof is about: undecided",
             "one-for-all": "what stands for many units differs from unit to unit: undecided",

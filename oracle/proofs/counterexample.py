@@ -10,12 +10,9 @@ from math import lcm
 from oracle.observation.proof import Copying, axis_of
 from oracle.proofs.definition import units_of
 from oracle.proofs.outcome import Refuted
+from oracle.proofs.ways import RANKS, UNITS
 from reference.model import CachedGroup, Engine, Transfer, TransferCase
 from reference.transfer.admitted import divides_either_way
-
-RANKS = (1, 2, 4)
-UNITS = (1, 2, 4, 8)
-"""Numbers of ranks, and of units, that are tried: enough for runs anywhere on either rank."""
 
 
 def sizes_of(case: TransferCase) -> dict[str, int]:

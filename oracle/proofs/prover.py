@@ -14,6 +14,7 @@ from oracle.proofs.outcome import Proved, Refuted
 from oracle.proofs.polynomial import Poly
 from oracle.proofs.query import Query, split_blocks, without
 from oracle.proofs.splitting import prove_split
+from oracle.proofs.ways import ways_of
 from reference.model import TransferCase
 
 
@@ -24,7 +25,12 @@ def prove(case: TransferCase, seen: Proof | Copies | Split) -> Proved:
     if isinstance(seen, Proof):
         task = _Task(seen, lambda path: problems(case, path), (sizes_of(case),))
         return _proved([task])
-    return _proved([_copying(case, way) for way in seen.ways])
+    found = _proved([_copying(case, way) for way in seen.ways])
+    wanted = {way for group in case.model.groups for way in ways_of(group)}
+    if found.unknown or wanted <= {(way.copied, way.parts) for way in seen.ways}:
+        return found
+    # What is not looked at is not proved.
+    return replace(found, unknown="nothing-claimed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class _OpenError(Exception):
 def _proved(tasks: Iterable[_Task]) -> Proved:
     claims, paths, dead, unknown = 0, 0, 0, ""
     for task in tasks:
-        unknown = unknown or task.proof.unknown
+        unknown, before = unknown or task.proof.unknown, claims
         seen: set[object] = set()
         for path in sorted(task.proof.paths, key=lambda path: path.refused is not None):
             possible = Query(task.proof, path, [], given=()).possible()
@@ -93,9 +99,9 @@ def _proved(tasks: Iterable[_Task]) -> Proved:
                     rank, group = problem.rank, problem.group
                     refuted = Refuted(kind=kind, rank=rank, group=group, sizes=sizes)
                     return Proved(claims=claims, refuted=refuted, paths=paths, dead=dead)
-    if not claims:
-        # Assumptions that nothing satisfies prove everything, and so nothing.
-        unknown = unknown or "nothing-claimed"
+        if claims == before:
+            # Assumptions that nothing satisfies prove everything, and so nothing.
+            unknown = unknown or "nothing-claimed"
     return Proved(claims=claims, unknown=unknown, paths=paths, dead=dead)
 
 

@@ -14,6 +14,7 @@ from itertools import pairwise
 from oracle.observation.split import PartSplit, RankSplit, Split
 from oracle.proofs.definition import units_of
 from oracle.proofs.outcome import Proved, Refuted
+from oracle.proofs.ways import sides_with_copies, ways_of
 from reference.model import CachedGroup, CachedPart, TransferCase
 from reference.transfer.expected import facing
 
@@ -39,7 +40,7 @@ def prove_split(case: TransferCase, split: Split) -> Proved:
                     if not holds:
                         refuted = Refuted(kind=kind, rank=(0, rank), group=g, sizes={})
                         return Proved(claims=claims, refuted=refuted)
-            if not _is_copied_so(group, found.groups[g]):
+            if not _is_copied_so(case, group, found.groups[g]):
                 unknown = "no-such-copy"
     for kind, rank, holds in _told(case, split.ranks):
         claims += 1
@@ -70,19 +71,16 @@ def _claims(
         yield "wrong-source", theirs[source][take : take + count] == wanted[put : put + count]
 
 
-def _is_copied_so(group: CachedGroup, found: tuple[PartSplit, ...]) -> bool:
-    """Whether what one rank copies from another is something that is proved of copying: a run of
-    each part, or of those alone that are always sharded."""
-    every = frozenset(part.name for part in group.parts)
-    sharded = frozenset(part.name for part in group.parts if part.always_sharded)
+def _is_copied_so(case: TransferCase, group: CachedGroup, found: tuple[PartSplit, ...]) -> bool:
+    """Whether what one rank copies from another is a way to copy that is proved: one run at most
+    of each part, and of those parts."""
+    sides = sides_with_copies(group, (case.producer.tp, case.consumer.tp))
+    ways = {parts for copied, parts in ways_of(group) if sides == {copied}}
     read: dict[int, list[str]] = {}
     for part, of in zip(group.parts, found, strict=True):
         for source, *_ in of.runs:
             read.setdefault(source, []).append(part.name)
-    return all(
-        len(parts) == len(set(parts)) and frozenset(parts) in (every, sharded)
-        for parts in read.values()
-    )
+    return all(tuple(parts) in ways for parts in read.values())
 
 
 def _told(case: TransferCase, ranks: tuple[RankSplit, ...]) -> Iterator[tuple[str, int, bool]]:

@@ -57,11 +57,9 @@ def _ways(group: CachedGroup) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]
         sides = ((), ("P",), ("D",), ("P", "D"))
     for copied in sides:
         yield copied, every
-        if sharded and sharded != every:
+        if "P" in copied:
+            # From a rank whose neighbour holds the same, only what is always sharded.
             yield copied, sharded
-        elif "P" in copied:
-            # A rank that is not read, since a neighbour holds the same.
-            yield copied, ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
-"""What a proof says where its assumptions contradict each other: nothing, and that it did."""
+"""What a proof says where nothing is claimed, or not all that must be: that it is open."""
 
 from dataclasses import replace
 
 import pytest
 
+from fuzz.lattices.copies import copy_case, copy_count
 from fuzz.lattices.tp import proof_case
-from oracle.observation.proof import Proof
+from oracle.observation.proof import Copies, Proof
 from oracle.proofs import query
 from oracle.proofs.polynomial import Poly
 from oracle.proofs.prover import prove
+from oracle.proofs.ways import ways_of
+from oracle.subjects.transfers.copies import copies
 from oracle.subjects.transfers.symbolic import formulas
 
 pytest.importorskip("z3", reason="needs z3-solver")
@@ -44,6 +47,43 @@ def test_a_way_that_few_sizes_take_is_found_by_the_solver():
     paths = tuple(replace(path, conditions=rarely) for path in proof.paths)
     found = prove(CASE, replace(proof, paths=paths))
     assert (found.paths, found.dead) == (len(paths), 0)
+
+
+def _copies(case) -> Copies:
+    found = copies(case)
+    assert isinstance(found, Copies)
+    return found
+
+
+COPIED = _copies(copy_case(5))
+"""Of keys and values, in six ways."""
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_way_to_copy_whose_assumptions_contradict_each_other_is_open(at: int):
+    way = COPIED.ways[at]
+    never = replace(way.proof, assumed=(*way.proof.assumed, Poly({(): -1})))
+    ways = (*COPIED.ways[:at], replace(way, proof=never), *COPIED.ways[at + 1 :])
+    found = prove(copy_case(5), Copies(ways=ways))
+    assert (found.refuted, found.unknown) == (None, "nothing-claimed")
+    assert found.claims > 0
+    assert found.dead > 0
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_way_to_copy_that_is_left_out_is_open(at: int):
+    ways = (*COPIED.ways[:at], *COPIED.ways[at + 1 :])
+    found = prove(copy_case(5), Copies(ways=ways))
+    assert (found.refuted, found.unknown) == (None, "nothing-claimed")
+    assert prove(copy_case(5), COPIED).unknown == ""
+
+
+def test_the_ways_that_are_proved_are_those_that_there_are():
+    kinds = {case.model.groups[0].kind: case for case in map(copy_case, range(copy_count()))}
+    assert len(kinds) == 6
+    for case in kinds.values():
+        seen = {(way.copied, way.parts) for way in _copies(case).ways}
+        assert seen == ways_of(case.model.groups[0])
 
 
 def test_ranks_that_a_plan_leaves_out_are_missed():
