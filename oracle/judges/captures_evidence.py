@@ -37,6 +37,12 @@ class CaptureEvidence:
         return found if isinstance(found, CaptureReturned) else None
 
     @cached_property
+    def padded(self) -> frozenset[int]:
+        """Storages of which the rows that pad a batch are the graph's concern."""
+        positions = range(self.case.static if self.case.sizes else 0)
+        return frozenset(self.case.body.input_view(i).storage for i in positions)
+
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The events as far as what was to be refused was, and nothing else."""
         return tuple(self._followed())

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from oracle.observation import ObservedTensor
-from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
+from oracle.verdict import Outcome, Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.dtypes import FORMATS, decode
 from reference.layout import same_strides
 from reference.model import View, is_self_overlapping
 from reference.model.capture import Replay
 
 from .captures_evidence import CaptureEvidence, bits_of, content_of, no_results, place_at
+from .programs_stock import AS_STOCK
 
 
 def capture_values(evidence: CaptureEvidence) -> Verdict:
@@ -46,8 +47,16 @@ def capture_values(evidence: CaptureEvidence) -> Verdict:
 
 
 def capture_eager(evidence: CaptureEvidence) -> Verdict:
-    """Each replay returns, bit for bit, what the function gives if called straight."""
+    """Each replay returns and leaves, bit for bit, what the function does if called straight."""
     name = "capture-eager"
+    verdict = _beside_eager(evidence, name)
+    returned = evidence.returned
+    if verdict.outcome is Outcome.DISAGREES and returned is not None and returned.as_stock:
+        return undecided(name, AS_STOCK)
+    return verdict
+
+
+def _beside_eager(evidence: CaptureEvidence, name: str) -> Verdict:
     decided = False
     for number, _, _, seen in evidence.replays:
         if len(seen.outputs) != len(seen.eager):
@@ -60,6 +69,11 @@ def capture_eager(evidence: CaptureEvidence) -> Verdict:
             if verdict is not None:
                 return verdict
             decided = True
+        straight = _bytes(evidence, seen.eager_memory)
+        verdict = _left(evidence, name, "memory-differs", (number,), straight, seen.memory)
+        if verdict is not None:
+            return verdict
+        decided = decided or any(content is not None for content in straight)
     return agrees(name) if decided else no_results(name)
 
 
@@ -92,14 +106,22 @@ def capture_memory(evidence: CaptureEvidence) -> Verdict:
     expected, returned = evidence.expected, evidence.returned
     if expected is None or returned is None:
         return undecided(name, evidence.unknown) if evidence.unknown else no_results(name)
-    verdict = _left(evidence, name, "trace-left", "memory", (), expected.memory, returned.memory)
+    verdict = _left(evidence, name, "trace-left", (), expected.memory, returned.memory)
     if verdict is not None:
         return verdict
-    for number, _, wanted, seen in () if evidence.case.sizes else evidence.steps:
-        kind = "owner-after" if wanted.refused is None else "changed-by-refusal"
-        verdict = _left(evidence, name, kind, "memory", (number,), wanted.memory, seen.memory)
+    before = returned.memory
+    for number, _, wanted, seen in evidence.steps:
+        if wanted.refused is not None:
+            # Whatever memory held: also where no contract settles it.
+            held = _bytes(evidence, before)
+            verdict = _left(evidence, name, "changed-by-refusal", (number,), held, seen.memory)
+        elif not evidence.case.sizes:
+            verdict = _left(evidence, name, "owner-after", (number,), wanted.memory, seen.memory)
         if verdict is not None:
             return verdict
+        before = seen.memory
+    if not expected.exact and any(True for _ in evidence.replays):
+        return not_applicable(name, "op-of-the-ir")
     return agrees(name)
 
 
@@ -154,11 +176,20 @@ def capture_held(evidence: CaptureEvidence) -> Verdict:
     return agrees(name) if decided else no_results(name)
 
 
+def _bytes(
+    evidence: CaptureEvidence, memory: tuple[np.ndarray | None, ...]
+) -> tuple[bytes | None, ...]:
+    """What storages hold; None for those that a graph pads."""
+    return tuple(
+        None if content is None or i in evidence.padded else content.tobytes()
+        for i, content in enumerate(memory)
+    )
+
+
 def _left(
     evidence: CaptureEvidence,
     judge: str,
     kind: str,
-    what: str,
     at: tuple[int, ...],
     wanted: tuple[bytes | None, ...],
     seen: tuple[np.ndarray | None, ...],

@@ -51,9 +51,12 @@ CAPTURE_JUDGES = (
     ),
     Judge(
         name="capture-eager",
-        claim="each replay returns the bits that the function gives if called straight",
+        claim="each replay returns and leaves the bits that the function does if called straight",
         codes=("CG", "VAL"),
-        kinds={"replay-differs": "an element has other bits than if called straight"},
+        kinds={
+            "replay-differs": "an element has other bits than if called straight",
+            "memory-differs": "memory holds other bits than after the function called straight",
+        },
         judge=capture_eager,
     ),
     Judge(

@@ -43,7 +43,8 @@ class LedgerLine:
 class EventSeen:
     """``outputs`` of a replay that returned, ``eager`` those of the function called straight.
 
-    ``compiled`` is how many compiled graphs the latter ran.
+    ``compiled`` is how many compiled graphs the latter ran, ``eager_memory`` what it left in its
+    own storages; of all other events that is empty.
     ``memory`` holds the case's storages after the event, None where nobody holds one any more.
     ``shared`` says with whom a copied result shares memory. ``kept`` are the copied results as
     they are after the last event.
@@ -56,6 +57,7 @@ class EventSeen:
     memory: tuple[np.ndarray | None, ...] = ()
     shared: tuple[str, ...] = ()
     kept: tuple[ObservedTensor, ...] | None = None
+    eager_memory: tuple[np.ndarray | None, ...] = ()
     compiled: int = 0
 
 
@@ -63,7 +65,8 @@ class EventSeen:
 class CaptureReturned:
     """``refused``: the capture was; then there is no ledger and no event.
 
-    ``memory`` holds the storages right after the capture.
+    ``memory`` holds the storages right after the capture. ``as_stock``: where the function called
+    straight is compiled and gives something else, so does torch.compile without us.
     """
 
     route: str
@@ -71,3 +74,4 @@ class CaptureReturned:
     ledger: tuple[LedgerLine, ...]
     memory: tuple[np.ndarray | None, ...]
     events: tuple[EventSeen, ...]
+    as_stock: bool = False

@@ -77,8 +77,8 @@ SMALLEST: dict[tuple[str, str, str], str] = {
         "x0: float32[] = [1.0], static; return nothing; replay with inputs of another dtype"
     ),
     ("inputs_are_filled_before_the_ledger_is_asked", "capture-memory", "changed-by-refusal"): (
-        "x0: float32[] = [1.0], static; x1: float32[] = [1.0], attribute; "
-        "v2 = aten.clone.default(x1); return nothing; x1: replace; replay([-1.5])"
+        "x0: float32[1] = [1.0], static; x1: float32[] = [1.0], static; return nothing; "
+        "x0: data; replay([1.0], [-1.0])"
     ),
     ("misfits_are_asserted", "capture-completion", "raised"): (
         "return nothing; replay with inputs of another rank"
@@ -96,6 +96,9 @@ SMALLEST: dict[tuple[str, str, str], str] = {
     ),
     ("generator_starts_anew_at_each_replay", "capture-eager", "replay-differs"): (
         "return nothing, four random numbers; the generator is seeded with 42; replay()"
+    ),
+    ("replays_fill_what_they_own", "capture-eager", "memory-differs"): (
+        "x0: float32[] = [1.0], attribute; v1 = aten.add_.Tensor(x0, 0); return nothing; replay()"
     ),
     ("results_are_the_graphs_own", "capture-held", "result-shared"): (
         "x0: float32[] = [1.0], attribute; return x0; replay()"

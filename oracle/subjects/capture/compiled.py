@@ -1,4 +1,4 @@
-"""A case's function compiled by our backend, and how often what was compiled has run."""
+"""A case's function compiled, and how often what was compiled has run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from .owned import Owned
 class Compiled:
     """The compiled function, given all inputs. ``runs`` counts calls of compiled graphs.
 
-    A call may run none: where Dynamo stands aside the function is called as it is.
+    A call may run none: where Dynamo stands aside the function is called as it is. ``stock``:
+    torch compiles it without us.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, stock: bool) -> None:
+        self.stock = stock
         self.runs = 0
         self.function: Callable[..., Any] | None = None
 
@@ -26,10 +28,12 @@ class Compiled:
         return self.function(*inputs)
 
     def counted(self, graph: Any, inputs: Any, **how: Any) -> Callable[..., Any]:
-        """Our backend, for ``torch.compile``."""
+        """A backend for ``torch.compile``."""
+        from torch._dynamo.backends.debugging import aot_eager
+
         import ir.compilation
 
-        run = ir.compilation.backend(graph, inputs, **how)
+        run = (aot_eager if self.stock else ir.compilation.backend)(graph, inputs, **how)
 
         def counting(*given: Any) -> Any:
             self.runs += 1
@@ -38,42 +42,44 @@ class Compiled:
         return counting
 
 
-def compiled_form(case: CaptureCase, device: str) -> Compiled | None:
+def compiled_form(case: CaptureCase, device: str, *, stock: bool) -> Compiled | None:
     """The body compiled by our backend, its lowered graph run node by node; warm.
 
     None where torch.compile without us cannot compile it either.
     """
-    import ir.compilation
-
-    options = {"cache": ir.compilation.ReplacementCache(), "run": "fx"}
-    compiled = Compiled()
+    compiled = Compiled(stock=stock)
     try:
-        compiled.function = _warm(case, device, backend=compiled.counted, options=options)
+        compiled.function = _warm(case, device, compiled)
     except Exception:  # whether it is ours shows without us
         try:
-            _warm(case, device, backend="aot_eager", without_us=True)
+            _warm(case, device, Compiled(stock=True))
         except Exception:  # any error at all: torch's own
             return None
         raise
     return compiled
 
 
-def _warm(
-    case: CaptureCase, device: str, *, without_us: bool = False, **how: Any
-) -> Callable[..., Any]:
+def _warm(case: CaptureCase, device: str, compiled: Compiled) -> Callable[..., Any]:
     import torch
 
+    import ir.compilation
     from oracle.subjects.programs.compiling import body_module
 
     torch._dynamo.reset()
     # Not whole: where Dynamo leaves a graph, what is left runs as it is.
-    module = body_module(case.body, without_us=without_us)
-    compiled = torch.compile(module.forward, dynamic=False, **how)
+    module = body_module(case.body, without_us=compiled.stock)
+    options: dict[str, Any] = {"cache": ir.compilation.ReplacementCache(), "run": "fx"}
+    function = torch.compile(
+        module.forward,
+        dynamic=False,
+        backend=compiled.counted,
+        options=None if compiled.stock else options,
+    )
     # On memory of the same look: tracing is no part of the function.
     twin = Owned(case, "warm", device)
     try:
         with torch.no_grad():
-            compiled(*twin.tensors)
+            function(*twin.tensors)
     finally:
         twin.close()
-    return compiled
+    return function

@@ -69,12 +69,15 @@ def _event(case: CaptureCase, event: object, wanted: ExpectedEvent) -> EventSeen
     outputs = tuple(_output(o) for o in wanted.outputs)
     if case.noise and isinstance(event, Replay) and wanted.refused is None:
         outputs += (_noise(),)
-    copied = isinstance(event, Replay) and event.how != "static" and wanted.refused is None
+    memory = _memory(case, wanted.memory)
+    replayed = wanted.refused is None and isinstance(event, Replay)
+    copied = wanted.refused is None and isinstance(event, Replay) and event.how != "static"
     return EventSeen(
         refused=_refused(wanted.refused),
         outputs=outputs,
         eager=outputs,
-        memory=_memory(case, wanted.memory),
+        memory=memory,
+        eager_memory=memory if replayed else (),
         kept=outputs if copied else None,
     )
 

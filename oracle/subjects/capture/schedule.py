@@ -180,6 +180,7 @@ class Schedule:
         return EventSeen(
             outputs=tuple(seen_tensor(t) for t in results),
             eager=tuple(seen_tensor(t) for t in eager),
+            eager_memory=self.eager.memory(),
             compiled=self._compiled_runs() - before,
             shared=shared,
         )

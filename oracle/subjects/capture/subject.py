@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from oracle.observation import Declined, Raised, Unavailable
+import numpy as np
+
+from oracle.observation import Declined, ObservedTensor, Raised, Unavailable
 from oracle.observation.capture import CaptureReturned
 from oracle.subject import Provider
 from reference.model.capture import CaptureCase
 
-from .compiled import compiled_form
+from .compiled import Compiled, compiled_form
 from .owned import KV, Owned
 from .schedule import Schedule, ledger_lines, raised, refusal, usual_memory
 
@@ -39,6 +42,38 @@ def providers() -> tuple[Provider, ...]:
 
 def observe(case: CaptureCase, route: str) -> CaptureObservation:
     """Capture and do the events. What that raises is reported, never raised."""
+    found = _observed(case, route, stock=False)
+    if route != "compiled" or not isinstance(found, CaptureReturned) or _repeats(found):
+        return found
+    # Compiling costs: stock is asked only where there is something to compare with it.
+    plain, stock = _observed(case, "host", stock=False), _observed(case, route, stock=True)
+    if not isinstance(plain, CaptureReturned) or not isinstance(stock, CaptureReturned):
+        return found
+    as_stock = _repeats(plain) and _straight(found) == _straight(stock)
+    return replace(found, as_stock=as_stock)
+
+
+def _repeats(found: CaptureReturned) -> bool:
+    """Whether replays returned and left what the function did that was called straight."""
+    return all(
+        _bits(e.outputs, e.memory) == _bits(e.eager, e.eager_memory)
+        for e in found.events
+        if e.eager_memory
+    )
+
+
+def _straight(found: CaptureReturned) -> list[object]:
+    return [_bits(e.eager, e.eager_memory) for e in found.events]
+
+
+def _bits(
+    outputs: tuple[ObservedTensor, ...], memory: tuple[np.ndarray | None, ...]
+) -> tuple[object, ...]:
+    results = tuple((o.dtype, o.shape, o.values.tobytes()) for o in outputs)
+    return results, tuple(None if m is None else m.tobytes() for m in memory)
+
+
+def _observed(case: CaptureCase, route: str, *, stock: bool) -> CaptureObservation:
     device = "cuda" if route == "cuda" else "cpu"
     if case.trap and device == "cuda":
         from .traps import OF_THE_HOST
@@ -51,7 +86,10 @@ def observe(case: CaptureCase, route: str) -> CaptureObservation:
     graphs: list[Any] = []
     try:
         with usual_memory(device):
-            return _driven(case, route, device, owned, graphs)
+            straight = compiled_form(case, device, stock=stock) if route == "compiled" else None
+            if route == "compiled" and straight is None:
+                return Unavailable("as-stock-torch")
+            return _driven(case, route, device, owned, graphs, straight)
     except Exception as error:  # what a subject raises is an observation, whatever it is
         return raised(error)
     finally:
@@ -64,11 +102,13 @@ def observe(case: CaptureCase, route: str) -> CaptureObservation:
 
 
 def _driven(
-    case: CaptureCase, route: str, device: str, owned: list[Owned], graphs: list[Any]
-) -> CaptureReturned | Unavailable:
-    straight = compiled_form(case, device) if route == "compiled" else None
-    if route == "compiled" and straight is None:
-        return Unavailable("as-stock-torch")
+    case: CaptureCase,
+    route: str,
+    device: str,
+    owned: list[Owned],
+    graphs: list[Any],
+    straight: Compiled | None,
+) -> CaptureReturned:
     for side in ("graph", "eager"):
         owned.append(Owned(case, side, device))
     own, eager = owned

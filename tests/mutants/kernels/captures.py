@@ -233,6 +233,22 @@ def results_go_with_the_next_replay(patch: Patch) -> None:
 
 
 @fault
+def replays_fill_what_they_own(patch: Patch) -> None:
+    """What the owners hold is spoilt once the results are copied."""
+    real = GRAPH.CapturedGraph.replay
+
+    def replay(self: Any, *inputs: Tensor, **how: Any) -> object:
+        results = real(self, *inputs, **how)
+        with torch.no_grad():
+            for entry in self.ledger.entries:
+                if entry.kind not in ("input", "output"):
+                    entry.tensor.fill_(3)
+        return results
+
+    patch.setattr(GRAPH.CapturedGraph, "replay", replay)
+
+
+@fault
 def capture_leaves_what_it_wrote(patch: Patch) -> None:
     patch.setattr(HOST, "restore", lambda recorder: None)
 

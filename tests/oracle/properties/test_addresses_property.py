@@ -19,7 +19,15 @@ from oracle.subject import Provider, Subject
 from oracle.subjects.capture import subject
 from oracle.subjects.capture.reference import observe
 from oracle.verdict import Outcome, Verdict
-from reference.model import case_from_json, case_to_json
+from reference.model import (
+    ProgramCase,
+    ProgramStep,
+    Storage,
+    Value,
+    View,
+    case_from_json,
+    case_to_json,
+)
 from reference.model.capture import CaptureCase, Churn, Create, Misfit, Poison, Replay, Reseed, Seal
 from reference.replays import is_legal
 
@@ -176,6 +184,53 @@ def test_captures_of_this_distribution_agree(make):
     for index in range(6):
         case = make(SeededChooser(2, "agree", index))
         assert disagreements(case, lambda c: subject.observe(c, "host")) == []
+
+
+@pytest.mark.parametrize("number", [0, -1])
+def test_what_replays_leave_is_judged_where_no_contract_settles_it(number: int):
+    """All storages spoilt after one event: a replay, or something else that is refused."""
+    spoilt = 0
+    for index in range(12):
+        case = called_case(SeededChooser(4, "left", index))
+        found = subject.observe(case, "host")
+        assert isinstance(found, CaptureReturned)
+        events = list(found.events)
+        told = [n for n, e in enumerate(events) if e.eager_memory or e.refused]
+        at = told[number]
+        memory = tuple(None if m is None else np.full_like(m, 90) for m in events[at].memory)
+        events[at] = replace(events[at], memory=memory)
+        wrong = replace(found, events=tuple(events))
+        kind = "changed-by-refusal" if events[at].refused else "memory-differs"
+        if any(m is not None and m.size for m in memory):
+            spoilt += 1
+            shown = disagreements(case, lambda _, wrong=wrong: wrong)
+            assert kind in [kind for _, kind in shown]
+        judged = {v.judge: v for v in verdicts(case, lambda _, found=found: found)}
+        assert judged["capture-memory"].kind == "op-of-the-ir"
+    assert spoilt >= 10
+
+
+@pytest.mark.slow
+def test_what_torch_compiles_wrong_without_us_is_left_undecided():
+    """A write through one input that another overlaps, by an offset of whole rows."""
+    one = Storage("float32", 6, np.arange(6, dtype=np.float32).tobytes())
+    body = ProgramCase(
+        storages=(one,),
+        tensors=(View(0, (2, 1), (5, 1)), View(0, (1, 1), (5, 1), 5)),
+        inputs=(0, 1),
+        steps=(
+            ProgramStep("aten.add_.Tensor", (Value(1), 1)),
+            ProgramStep("aten.clone.default", (Value(0),)),
+        ),
+        outputs=(3,),
+    )
+    case = CaptureCase(body=body, owners=("attribute",) * 2, events=(Replay(given=()),))
+    found = {v.judge: v for v in verdicts(case, lambda c: subject.observe(c, "compiled"))}
+    assert (found["capture-eager"].outcome, found["capture-eager"].kind) == (
+        Outcome.UNDECIDED,
+        "as-stock-torch",
+    )
+    assert found["capture-values"].outcome is Outcome.AGREES
 
 
 @pytest.mark.slow
