@@ -8,7 +8,7 @@ from reference.model import Argument, Fill, OpCase, Plain, Storage, View
 from ..chooser import Chooser
 from .contents import draw_content
 from .layouts import Placed, place, share
-from .paged import content_of, drawn_numbers, poisoned
+from .paged import content_of, drawn_numbers, poisoned, shortened
 from .plan import NO_OVERRIDES, Overrides, Plan, draw_plan
 from .signatures import Signature
 
@@ -71,6 +71,8 @@ def _placed(
         )
         if spec.content == "cache" and chooser.chance(0.4):
             contents[placed.memory] = poisoned(placed, contents[placed.memory], numbers, plan)
+        if spec.content == "history" and chooser.chance(0.5):
+            contents[placed.memory] = shortened(placed, contents[placed.memory], numbers, plan)
         tensors.append(placed)
     return tensors, contents
 

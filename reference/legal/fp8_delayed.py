@@ -36,6 +36,7 @@ QUANT_FP8_DELAYED = OpDeclaration(
             shapes=((str(_LENGTH),),),
             fills=("positive", "ones", "zeros"),
             state=f"{_HISTORY}.amax",
+            content="history",
         ),
         TensorSpec(
             name="next",

@@ -1,5 +1,6 @@
 """Drawn calls over a paged cache mean something, and reach the edges of what they may be."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -82,6 +83,25 @@ def test_lengths_lie_at_the_edges_of_blocks_and_tables_hold_nonsense_beyond():
     assert {1, 2, 4, 7, 8, 16} <= ratios
     assert beyond > 40
     assert poisoned > 40
+
+
+def test_histories_are_empty_partly_filled_and_full():
+    found: Counter[str] = Counter()
+    for case in drawn("quant_fp8_delayed", 300):
+        named = tensor_arrays(case, case.arrays())
+        filled, place = named["amax"] > 0, int(named["next"][0])
+        if filled.all() or not filled.any():
+            found["full" if filled.all() else "empty"] += 1
+        else:
+            # As so many calls leave it that made no second round yet.
+            assert filled[:place].all()
+            assert not filled[place:].any()
+            found["partly"] += 1
+            found[f"after {place}"] += 1
+    assert found["empty"] > 10
+    assert found["full"] > 60
+    assert found["partly"] > 90
+    assert {f"after {n}" for n in range(1, 16)} <= set(found)
 
 
 @pytest.mark.parametrize(
