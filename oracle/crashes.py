@@ -52,19 +52,29 @@ def judge_observation(
 
 
 def after_crash(
-    unit: Unit, at: At | None, died: Died, device: str
+    unit: Unit, at: At, died: Died, device: str
 ) -> tuple[list[CheckResult], Any | None, Unit]:
     """Verdicts on the call that took its process down, its case, and the unit that remains.
 
     The case is run again without that call, so its other checks are not lost. A process that ends
-    between calls is charged to the last one, since a damaged heap shows late; one that ends
-    before any call is our fault, and said so.
+    between calls is charged to the last one, since a damaged heap shows late.
     """
-    if at is None:
-        raise OwnFault(f"a worker ended before its first call of {unit.prop}/{unit.op}: {died.how}")
     index, provider, route = at
     results, case = judge_observation(unit, index, provider, route, died, device)
     return results, case, replace(unit, start=max(index, unit.start), skip=unit.skip | {at})
+
+
+def before_first_call(unit: Unit, died: Died, seen: set[Unit]) -> str:
+    """What to tell of a death that no call of ``unit`` can be charged with; it is ``seen`` then.
+
+    The calls before it were another unit's, and what they damaged may show this late, so the unit
+    is to be run again, in a fresh process. Raises ``OwnFault`` where that ended there too.
+    """
+    line = f"a worker ended before its first call of {unit.prop}/{unit.op}: {died.how}"
+    if unit in seen:
+        raise OwnFault(f"{line}, twice")
+    seen.add(unit)
+    return f"{line}; another took over"
 
 
 def given_up(

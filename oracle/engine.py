@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 from oracle.checking import CheckResult, UlpHistogram
-from oracle.crashes import after_crash, given_up
+from oracle.crashes import after_crash, before_first_call, given_up
 from oracle.decided import little_decided, nothing_decided
 from oracle.errors import OwnFault, UsageError
 from oracle.events import CaseDone, Checked, Event, Finished, Started
@@ -123,6 +123,9 @@ class _Run:
         self.providers: dict[str, tuple[Provider, ...]] = {}
         self.versions: dict[str, str] = {}
         self.done_cases = 0
+        self.restarted: set[Unit] = set()
+        self.uncharged: list[str] = []
+        """Deaths of workers that no call is charged with."""
 
     def events(self) -> Iterator[Event]:
         began = time.monotonic()
@@ -143,10 +146,14 @@ class _Run:
             interpreted=self._interpreted(units),
         )
         disagreements = Disagreements(self.selection, self.providers, self.versions)
-        for event in self._units(units, disagreements):
-            if isinstance(event, Checked):
-                self.tally.add(event.result)
-            yield event
+        try:
+            for event in self._units(units, disagreements):
+                if isinstance(event, Checked):
+                    self.tally.add(event.result)
+                yield event
+        except OwnFault:
+            yield from self._settled_after_fault(disagreements)
+            raise
         yield from disagreements.settle(self.pool, self.store)
         if self.done_cases != planned:
             raise OwnFault(f"{self.done_cases:,} cases were done; planned: {planned:,}")
@@ -165,12 +172,22 @@ class _Run:
             unreproduced=unreproduced,
             unshrunk=tuple(disagreements.unshrunk),
             skipped=tuple(f"{p.op} {p.name}: {p.unavailable}" for p in skipped),
-            notes=(*self._notes(), *disagreements.known_lines()),
+            notes=(*self._notes(), *disagreements.known_lines(), *self.uncharged),
             unmet=unmet,
             histogram=self.histogram,
             seconds=time.monotonic() - began,
             exit_code=1 if wrong else 3 if nothing else 0,
         )
+
+    def _settled_after_fault(self, disagreements: Disagreements) -> Iterator[Event]:
+        """What was seen before a fault of ours stands: it is written, though the run is not."""
+        for child in list(self.pool.children):
+            if child.busy is not None:
+                # Its answers would be those of a unit that nobody waits for.
+                self.pool.replace(child)
+        # The fault that ended the run is the one to tell of.
+        with suppress(OwnFault):
+            yield from disagreements.settle(self.pool, self.store)
 
     def _refuse_unknown_providers(self) -> None:
         every = [p for group in self.providers.values() for p in group]
@@ -240,11 +257,15 @@ class _Run:
         waiting: list[Unit],
     ) -> None:
         if isinstance(message, Died):
-            results, case, resumed = after_crash(unit, child.at, message, self.selection.device)
-            self._keep(results, case, held[unit.number], disagreements)
-            if child.at is not None:
+            if child.at is None:
+                self.uncharged.append(before_first_call(unit, message, self.restarted))
+                waiting.append(unit)
+            else:
+                device = self.selection.device
+                results, case, resumed = after_crash(unit, child.at, message, device)
+                self._keep(results, case, held[unit.number], disagreements)
                 self.crashes[unit.subject, unit.op, child.at[1], child.at[2]] += 1
-            waiting.append(resumed)
+                waiting.append(resumed)
             self._give(self.pool.replace(child), waiting, held)
             return
         raise_faults(message)

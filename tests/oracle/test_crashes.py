@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from oracle.crashes import Absent, after_crash, case_of, given_up
+from oracle.crashes import Absent, after_crash, before_first_call, case_of, given_up
 from oracle.errors import OwnFault
 from oracle.observation import Died
 from oracle.plan import Unit
@@ -46,9 +46,14 @@ def test_a_late_death_is_charged_to_the_last_call_and_nothing_is_run_twice():
     assert rest.start == 5
 
 
-def test_a_death_before_any_call_is_our_fault():
-    with pytest.raises(OwnFault, match=r"before its first call of contract/rms_norm: SIGBUS"):
-        after_crash(UNIT, None, Died("SIGBUS"), "cpu")
+def test_a_death_before_any_call_is_our_fault_where_it_comes_again():
+    seen: set[Unit] = set()
+    said = "a worker ended before its first call of contract/rms_norm: SIGBUS"
+    assert before_first_call(UNIT, Died("SIGBUS"), seen) == f"{said}; another took over"
+    # Behind its first case the unit is another.
+    assert before_first_call(replace(UNIT, start=3), Died("SIGBUS"), seen).startswith(said)
+    with pytest.raises(OwnFault, match=rf"^{said}, twice$"):
+        before_first_call(UNIT, Died("SIGBUS"), seen)
 
 
 def test_who_crashed_too_often_is_left_out_and_what_that_costs_is_undecided():

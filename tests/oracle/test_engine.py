@@ -11,7 +11,7 @@ from oracle import engine, running
 from oracle.checking import CaseChecker
 from oracle.engine import describe, run
 from oracle.errors import OwnFault, UsageError
-from oracle.events import CaseDone, Checked, Event, Finished, Started
+from oracle.events import CaseDone, Checked, Event, Finished, Found, Started
 from oracle.kinds import ALL_OPS, kind_of_op
 from oracle.known import Known, KnownEntry
 from oracle.observation import Died
@@ -110,6 +110,58 @@ def test_a_planned_case_that_nobody_did_is_our_fault(monkeypatch: pytest.MonkeyP
     chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), dtypes=("float32",))
     with pytest.raises(OwnFault, match=r"^8 cases were done; planned: 10$"):
         _events(replace(chosen, budget=10))
+
+
+def _dying(monkeypatch: pytest.MonkeyPatch, *, number: int, times: int) -> None:
+    """End the process that is about to be given unit ``number``, so many times."""
+    left = [number] * times
+    give = engine._Run._give
+
+    def gives(run, child, waiting, held):
+        if waiting and left and waiting[-1].number == left[-1]:
+            left.pop()
+            child.process.kill()
+            child.process.join()
+        give(run, child, waiting, held)
+
+    monkeypatch.setattr(engine._Run, "_give", gives)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_death_at_the_edge_of_a_unit_costs_no_check(monkeypatch: pytest.MonkeyPatch, number: int):
+    chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), budget=60)
+    undisturbed = _finished(chosen)
+    _dying(monkeypatch, number=number, times=1)
+    finished = _finished(chosen)
+    assert (finished.counts, finished.cases) == (undisturbed.counts, 60)
+    assert finished.exit_code == 0
+    assert set(finished.notes) - set(undisturbed.notes) == {
+        "a worker ended before its first call of contract/rms_norm: SIGKILL; another took over"
+    }
+
+
+WRONG = replace(
+    SMALL,
+    properties=("numerics",),
+    ops=("rms_norm",),
+    providers=("fp32-weight",),
+    contract="rms_norm/1",
+    budget=120,
+)
+
+
+def test_what_was_seen_before_a_fault_of_ours_is_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    store = Store(tmp_path / "findings")
+    _dying(monkeypatch, number=5, times=2)
+    events: list[Event] = []
+    with pytest.raises(OwnFault, match=r"before its first call of numerics/rms_norm: SIGKILL"):
+        events.extend(run(WRONG, store))
+    # ``extend`` keeps what came before the error.
+    assert [(e.finding.kind, e.known) for e in events if isinstance(e, Found)] == [("value", "")]
+    assert len(store.fingerprints()) == 1
+    assert not any(isinstance(e, Finished) for e in events)
 
 
 def test_what_was_selected_and_not_decided_is_named_and_exits_3():
@@ -366,15 +418,6 @@ def test_disagreements_beyond_what_a_run_shrinks_are_named_and_fail_it(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr("oracle.findings.REPORTED", 0)
-    finished = _finished(
-        replace(
-            SMALL,
-            properties=("numerics",),
-            ops=("rms_norm",),
-            providers=("fp32-weight",),
-            contract="rms_norm/1",
-            budget=120,
-        )
-    )
+    finished = _finished(WRONG)
     assert finished.exit_code == 1
     assert finished.unshrunk == ("reference rms_norm fp32-weight: values: value y",)
