@@ -8,6 +8,7 @@ from reference.model import Argument, Fill, OpCase, Plain, Storage, View
 from ..chooser import Chooser
 from .contents import draw_content
 from .layouts import Placed, place, share
+from .live_rows import planted
 from .paged import content_of, drawn_numbers, poisoned, shortened
 from .plan import NO_OVERRIDES, Overrides, Plan, draw_plan
 from .signatures import Signature
@@ -74,7 +75,7 @@ def _placed(
         if spec.content == "history" and chooser.chance(0.5):
             contents[placed.memory] = shortened(placed, contents[placed.memory], numbers, plan)
         tensors.append(placed)
-    return tensors, contents
+    return tensors, contents | planted(plan, tensors, contents, numbers, chooser)
 
 
 def draw_form(plan: Plan, signature: Signature, chooser: Chooser) -> tuple[int, frozenset[str]]:

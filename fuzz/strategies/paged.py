@@ -14,7 +14,7 @@ from reference.model import Fill, Storage
 
 from ..chooser import Chooser
 from .layouts import Placed
-from .plan import Plan
+from .plan import LONG_TABLE, Plan
 
 _BEYOND = (-1, -(10**6), 0, 10**6)
 """What stands in a table beyond the length of its sequence: it must not be looked at."""
@@ -54,21 +54,29 @@ def _slots(tokens: int, slots: int, chooser: Chooser) -> np.ndarray:
 
 
 def _length(block_size: int, entries: int, chooser: Chooser) -> int:
-    """A length at the edge of a block, one more or less; none, one, or all that the table holds."""
+    """A length at the edge of a block, one more or less; none, one, or all that the table holds.
+
+    Of a long table nearly all is used: short sequences have short ones.
+    """
     most = block_size * entries
     # A case that is illegal on purpose may have no entries.
-    edge = block_size * chooser.integer(1, max(1, entries))
-    length = edge + chooser.choose((-1, 0, 0, 1))
+    edge = block_size * chooser.integer(1 if entries < LONG_TABLE else entries - 2, max(1, entries))
+    length = edge + chooser.choose((-1, 0, 1))
     return min(most, max(0, chooser.choose((*(length,) * 6, 0, 1, most))))
 
 
 def _tables(lengths: np.ndarray, sizes: Mapping[str, int], chooser: Chooser) -> np.ndarray:
-    """Blocks of each sequence; sequences may share one, as those of a common prefix do."""
+    """Blocks of each sequence; sequences may share one, as those of a common prefix do.
+
+    A sequence has a block twice only where there are fewer blocks than it needs.
+    """
     found = np.empty((len(lengths), sizes["entries"]), dtype=np.int64)
     for i, length in enumerate(lengths.tolist()):
+        left: list[int] = []
         for entry in range(sizes["entries"]):
             used = entry * sizes["block_size"] < length
-            block = chooser.integer(0, sizes["num_blocks"] - 1)
+            left = left or list(range(sizes["num_blocks"]))
+            block = left.pop(chooser.integer(0, len(left) - 1))
             found[i, entry] = block if used else chooser.choose((*_BEYOND, block))
     return found
 

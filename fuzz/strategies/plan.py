@@ -13,7 +13,7 @@ from ..chooser import Chooser
 from .signatures import Signature
 
 TOKENS = (0, 1, 1, 2, 2, 3, 3, 5, 7, 8, 16, 33)
-FEW_TOKENS = (0, *(1,) * 24, 2, 2, 3, 5)
+FEW_TOKENS = (0, *(1,) * 10, 2, 2, 2, 3, 5)
 # Few rows with every alignment of a vector of 4, 8, 16 or 32 elements, one less and one more.
 _WIDTHS = (1, 2, 3, 4, 5, 7, 8, 9, 11, 13, 15, 16, 17, 19, 23, 31, 32, 33, 37, 48, 63, 64, 65, 67)
 _GROUP_SIZES = (1, 2, 3, 4, 5, 7, 8, 13, 16, 17, 32)
@@ -22,6 +22,9 @@ _POSITIONS = (1, 2, 3, 7, 16, 41)
 # Heads that share one of keys and values: ratios of the catalogue's models, and odd ones.
 _GROUPS = (1, 2, 3, 4, 7, 8, 16)
 _BLOCK_SIZES = (1, 2, 3, 4, 8, 16)
+LONG_TABLE = 8
+"""Entries from which on a table is long, so that a kernel goes through its sequence in steps."""
+_LONG_TABLES = (LONG_TABLE, 13, 18, 19, 20, 20)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,23 @@ def _sizes(declaration: OpDeclaration, signature: Signature, chooser: Chooser) -
             sizes[dim.name] = chooser.choose(_BLOCK_SIZES)
         else:
             sizes[dim.name] = chooser.integer(max(1, dim.minimum), 4)
+    names = {dim.role: dim.name for dim in declaration.dims}
+    if "entries" in names and not signature.fixed and chooser.chance(0.1):
+        sizes |= {names[role]: size for role, size in _long(chooser).items()}
     return sizes
+
+
+def _long(chooser: Chooser) -> dict[str, int]:
+    """By role the sizes of a cache with a long sequence; one head, for the work that it is."""
+    entries = chooser.choose(_LONG_TABLES)
+    return {
+        "tokens": chooser.choose((1, 1, 1, 2)),
+        "blocks": entries + chooser.integer(0, 4),
+        "block_size": 16,
+        "kv_heads": 1,
+        "group": 1,
+        "entries": entries,
+    }
 
 
 def _batch(rank: int, signature: Signature, chooser: Chooser) -> tuple[int, ...]:

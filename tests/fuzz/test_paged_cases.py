@@ -13,6 +13,7 @@ from reference.dtypes import decode
 from reference.expectation import Expected, Unknown, expect, memory_after, tensor_arrays
 from reference.legal import DECLARATIONS
 from reference.model import OpCase
+from reference.paged import sequence_rows
 
 STATEFUL = sorted(op for op, declaration in DECLARATIONS.items() if declaration.states)
 
@@ -83,6 +84,47 @@ def test_lengths_lie_at_the_edges_of_blocks_and_tables_hold_nonsense_beyond():
     assert {1, 2, 4, 7, 8, 16} <= ratios
     assert beyond > 40
     assert poisoned > 40
+
+
+def live(case: OpCase) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keys and values of each sequence, (length, kv_heads, head_size) each."""
+    arrays, views = case.arrays(), case.views()
+    cache, tables, lengths = (
+        decode(views[name].of(arrays[views[name].storage]), case.dtype_of(name) or "")
+        for name in ("kv_cache", "block_tables", "seq_lens")
+    )
+    rows = [sequence_rows(cache, *of) for of in zip(tables, lengths.astype(int), strict=True)]
+    return [(keys, values) for keys, values in rows]
+
+
+def queries(case: OpCase) -> np.ndarray:
+    view = case.views()["query"]
+    return decode(view.of(case.arrays()[view.storage]), case.dtype_of("query") or "")
+
+
+def test_long_sequences_meet_their_largest_logit_late():
+    long = late = second = 0
+    for case in drawn("paged_decode_attention", 600):
+        for query, (keys, _) in zip(queries(case), live(case), strict=True):
+            if len(keys) > 64 and np.isfinite(keys).all() and np.isfinite(query).all():
+                long += 1
+                logits = keys[:, 0] @ query[0]
+                late += int(logits.argmax()) >= len(keys) - len(keys) // 4
+                # A quarter of them is more than a kernel looks at together.
+                second += len(keys) > 256
+    assert long > 25
+    # By chance it would be a quarter of them.
+    assert late > 0.5 * long
+    assert second > 8
+
+
+def test_a_sequence_has_a_block_twice_only_where_there_are_too_few():
+    for case in drawn("paged_decode_attention", 240):
+        named = tensor_arrays(case, case.arrays())
+        _, blocks, size, *_ = named["kv_cache"].shape
+        for table, length in zip(named["block_tables"], named["seq_lens"], strict=True):
+            used = table[: -(-int(length) // size)]
+            assert len(set(used.tolist())) == min(len(used), blocks)
 
 
 def test_histories_are_empty_partly_filled_and_full():
