@@ -9,12 +9,13 @@ import pytest
 from fuzz.chooser import SeededChooser
 from fuzz.strategies import fixed_signatures, free_signature, legal_case
 from reference.declaration import FLOATS
-from reference.dtypes import decode
+from reference.dtypes import FORMATS, decode
 from reference.expectation import Expected, Unknown, expect, memory_after, tensor_arrays
 from reference.legal import DECLARATIONS
 from reference.model import OpCase
 from reference.paged import sequence_rows
 
+NUMBERS = ("nan", "inf", "max")
 STATEFUL = sorted(op for op, declaration in DECLARATIONS.items() if declaration.states)
 
 
@@ -100,6 +101,19 @@ def live(case: OpCase) -> list[tuple[np.ndarray, np.ndarray]]:
 def queries(case: OpCase) -> np.ndarray:
     view = case.views()["query"]
     return decode(view.of(case.arrays()[view.storage]), case.dtype_of("query") or "")
+
+
+def test_one_case_in_ten_has_a_special_number_where_attention_reads():
+    found: Counter[str] = Counter()
+    for case in drawn("paged_decode_attention", 600):
+        largest = FORMATS[case.dtype_of("query") or ""].max
+        for query, (keys, values) in zip(queries(case), live(case), strict=True):
+            for name, part in (("key", keys), ("value", values), ("query", query)):
+                found[f"{name} nan"] += bool(np.isnan(part).any())
+                found[f"{name} inf"] += bool(np.isinf(part).any())
+                found[f"{name} max"] += bool((abs(part) == largest).any())
+    assert 30 < sum(found.values()) < 90
+    assert set(+found) == {f"{a} {b}" for a in ("key", "value", "query") for b in NUMBERS}
 
 
 def test_long_sequences_meet_their_largest_logit_late():
