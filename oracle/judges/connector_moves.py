@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oracle.observation.connector import StepSeen
 from oracle.verdict import Place, Verdict
+from reference.connector import Moved
 from reference.dtypes import decode
 from reference.serving import ExpectedStep, bytes_of
 
 from .connector_evidence import ConnectorEvidence, Fault, at_step
+
+NOTHING = Moved(received=frozenset(), sent=frozenset(), failed={})
+"""What is moved in a step that serves nobody."""
 
 
 def connector_kv(evidence: ConnectorEvidence) -> Verdict:
@@ -88,17 +93,16 @@ def connector_requests(evidence: ConnectorEvidence) -> Verdict:
 def _request_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
     has_connector = evidence.case.connector != "none"
     for number, wanted, seen in evidence.steps():
-        if wanted.moved is None:
-            continue
+        # A dummy run, a warm-up and a step by hand move nothing, and must say so.
+        moved = wanted.moved or NOTHING
         if has_connector and dict(seen.matched) != dict(wanted.matched):
             yield "matched", at_step(number, "matched", dict(seen.matched), dict(wanted.matched))
-        if seen.died != wanted.moved.died:
+        if seen.died != moved.died:
             yield "outlived", at_step(number, "worker", _alive(seen.died), _alive(not seen.died))
             return
-        if wanted.moved.died:
+        if moved.died:
             continue
-        moved, failed = wanted.moved, wanted.moved.failed.keys()
-        told = seen.told
+        failed, told = moved.failed.keys(), seen.told
         reports = [seen.failed.keys()]
         if told is not None:
             reports.append(told.failed.keys())
@@ -114,21 +118,17 @@ def _request_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
             ):
                 if got != due:
                     yield f"{name}-wrongly", at_step(number, name, sorted(got), sorted(due))
-        yield from _results(number, wanted, seen.logits, seen.tokens)
+        yield from _results(number, wanted, moved, seen)
 
 
 def _alive(died: bool) -> str:
     return "died" if died else "alive"
 
 
-def _results(
-    number: int,
-    wanted: ExpectedStep,
-    logits: NDArray[np.float64] | None,
-    tokens: Mapping[str, int],
-) -> Iterator[Fault]:
+def _results(number: int, wanted: ExpectedStep, moved: Moved, seen: StepSeen) -> Iterator[Fault]:
     """Logits of all rows of a request and the token of its last one, where they are known."""
-    due = [name for name in wanted.logits if wanted.moved and name not in wanted.moved.failed]
+    logits, tokens = seen.logits, seen.tokens
+    due = [name for name in wanted.logits if name not in moved.failed]
     if sorted(tokens) != sorted(due):
         yield "token", at_step(number, "tokens of", sorted(tokens), sorted(due))
         return

@@ -44,9 +44,10 @@ class StepSeen:
     ``clear_connector_metadata``, each step of the worker in a tuple of its own; `unbound` counts
     calls with nothing bound. `device`: the hooks in the order in which their work ran on the
     device, None where they do none there. `caches` holds the bytes afterwards, (layers, 2, slots,
-    bytes); None after a death. `tokens`, `failed` and `logits` (rows, vocabulary) are the result
-    of a real step, `asked` the request after request that its rows are of. `admitted` are the
-    calls by hand that were accepted, `ended` whether the step was let end there.
+    bytes); None after a death. `tokens`, `failed` and `logits` (rows, vocabulary), the rows of one
+    request after those of another, are the result of a real step. `told` is what the connector
+    said in its last `get_finished`, `finished` the requests that it was given there. `admitted`
+    says of each call by hand whether it was accepted, `ended` whether the step was let end there.
     """
 
     kind: str

@@ -126,6 +126,12 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request; "
         "serve nobody, finished ['r0']"
     ),
+    ("dummy_runs_hear_again_who_finished", "connector-hooks", "finished", "file", "eager"): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "serve nobody, finished ['r0']; "
+        "dummy run of 1"
+    ),
     ("calls_with_nothing_bound_do_nothing", "connector-metadata", "unbound", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),
@@ -247,6 +253,12 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request; "
         "entry [0]: blocked; "
         "serve r0 [0] tokens 0 to 1 in [1], save 1"
+    ),
+    ("answers_are_repeated_in_dummy_runs", "connector-requests", "sent-wrongly", "file", "eager"): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "serve r0 [0] tokens 0 to 1 in [1], save 1; "
+        "dummy run of 1"
     ),
     ("all_tokens_are_of_the_first_row", "connector-requests", "token", "file", "eager"): (
         "none, eager, graphs of [2] rows, float32: 1 layers, 1 heads, 2 blocks of 2, 1 a "
@@ -401,6 +413,8 @@ def status_of(script: Path) -> int:
         ("kv_is_never_loaded", "file", "eager"),
         ("kv_is_saved_before_attention", "file", "eager"),
         ("what_is_taken_is_sent", "file", "eager"),
+        ("dummy_runs_hear_again_who_finished", "file", "eager"),
+        ("answers_are_repeated_in_dummy_runs", "file", "eager"),
         ("all_tokens_are_of_the_first_row", "none", "eager"),
     ],
 )

@@ -11,7 +11,7 @@ from fuzz.strategies.connectors import by_hand_case, connector_case, refused_cas
 from oracle.checking import CaseChecker
 from oracle.kinds import kind_named
 from oracle.observation import Declined, Died, Raised
-from oracle.observation.connector import BIND, CLEAR, Bound, Called, RunSeen, StepSeen
+from oracle.observation.connector import BIND, CLEAR, Bound, Called, RunSeen, StepSeen, Told
 from oracle.properties import PROPERTIES
 from oracle.properties.connector import summary
 from oracle.shrink import shrink
@@ -127,6 +127,8 @@ ONE_BYTE[0, 1, 4, 0] ^= 1
 NULL_BLOCK = CACHES.copy()
 NULL_BLOCK[0, 0, 1, 0] ^= 1
 HOOKS = hooks_of_a_pass(1)
+NONE: frozenset[str] = frozenset()
+BUSY = Told(sent=frozenset("a"), received=frozenset("b"), failed={})
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,8 @@ HOOKS = hooks_of_a_pass(1)
         (2, {"device": HOOKS * 2}, ("connector-hooks", "not-replayed")),
         (3, {"device": ()}, ("connector-hooks", "not-replayed")),
         (2, {"finished": frozenset()}, ("connector-hooks", "finished")),
+        (0, {"finished": frozenset("a")}, ("connector-hooks", "finished")),
+        (3, {"finished": frozenset("a")}, ("connector-hooks", "finished")),
         (2, {"unbound": 1}, ("connector-metadata", "unbound")),
         (2, {"bound": (Bound(own=False, fresh=False),)}, ("connector-metadata", "not-own")),
         (2, {"bound": (Bound(own=True, fresh=False),)}, ("connector-metadata", "not-fresh")),
@@ -151,6 +155,9 @@ HOOKS = hooks_of_a_pass(1)
         (3, {"caches": ONE_BYTE}, ("connector-kv", "dummy-wrote")),
         (2, {"matched": {"b": 0}}, ("connector-requests", "matched")),
         (2, {"failed": {"b": "why"}}, ("connector-requests", "failed-wrongly")),
+        (0, {"told": replace(BUSY, received=NONE)}, ("connector-requests", "sent-wrongly")),
+        (3, {"told": replace(BUSY, sent=NONE)}, ("connector-requests", "received-wrongly")),
+        (3, {"failed": {"b": "why"}}, ("connector-requests", "failed-wrongly")),
         (2, {"tokens": {}}, ("connector-requests", "token")),
         (2, {"logits": np.zeros((1, 32))}, ("connector-requests", "logits")),
         (2, {"died": True}, ("connector-requests", "outlived")),

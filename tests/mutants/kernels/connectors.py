@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 import pytest
 import torch
@@ -262,6 +263,19 @@ def _steps_are_cleared_twice(patch: Patch) -> None:
 def _who_finished_is_forgotten(patch: Patch) -> None:
     def prepare(connector, output=connectors.EMPTY):
         return replace(_prepare(connector, output), finished=frozenset())
+
+    _everywhere(patch, "prepare", prepare)
+
+
+def _dummy_runs_hear_again_who_finished(patch: Patch) -> None:
+    heard: WeakKeyDictionary[object, frozenset[str]] = WeakKeyDictionary()
+
+    def prepare(connector, output=connectors.EMPTY):
+        made = _prepare(connector, output)
+        if output is connectors.EMPTY:
+            return replace(made, finished=heard.get(connector, frozenset()))
+        heard[connector] = output.finished
+        return made
 
     _everywhere(patch, "prepare", prepare)
 
@@ -528,6 +542,29 @@ def _what_is_taken_is_sent(patch: Patch) -> None:
     _finished(patch, lambda c: {"sent": frozenset(t.request for t in c._saving)})
 
 
+def _answers_are_repeated_in_dummy_runs(patch: Patch) -> None:
+    """What was moved is told twice: the second time in a step that moves nothing."""
+    build, found = FileConnector.build_connector_meta, FileConnector.get_finished
+    dummy: WeakKeyDictionary[FileConnector, bool] = WeakKeyDictionary()
+    answers: WeakKeyDictionary[FileConnector, Finished] = WeakKeyDictionary()
+
+    def build_connector_meta(
+        self: FileConnector, output: connectors.SchedulerOutput
+    ) -> TransferMetadata:
+        dummy[self] = output is connectors.EMPTY
+        return build(self, output)
+
+    def get_finished(self: FileConnector, finished: frozenset[str]) -> Finished:
+        told = found(self, finished)
+        if dummy[self]:
+            return answers.get(self, told)
+        answers[self] = told
+        return told
+
+    patch.setattr(FileConnector, "build_connector_meta", build_connector_meta)
+    patch.setattr(FileConnector, "get_finished", get_finished)
+
+
 def _all_tokens_are_of_the_first_row(patch: Patch) -> None:
     def batch_of(output, size):
         made = _batch_of(output, size)
@@ -568,6 +605,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _steps_of_two_passes_do_not_end,
                 _steps_are_cleared_twice,
                 _who_finished_is_forgotten,
+                _dummy_runs_hear_again_who_finished,
                 _calls_with_nothing_bound_do_nothing,
                 _dummy_metadata_is_made_by_the_runner,
                 _dummy_metadata_is_made_once,
@@ -590,6 +628,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _a_failure_is_everybodys,
                 _what_is_asked_for_is_received,
                 _what_is_taken_is_sent,
+                _answers_are_repeated_in_dummy_runs,
                 _all_tokens_are_of_the_first_row,
                 _rows_come_back_in_reverse,
             )
