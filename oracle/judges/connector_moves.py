@@ -132,6 +132,10 @@ def _results(number: int, wanted: ExpectedStep, moved: Moved, seen: StepSeen) ->
     if sorted(tokens) != sorted(due):
         yield "token", at_step(number, "tokens of", sorted(tokens), sorted(due))
         return
+    came, rows_due = 0 if logits is None else len(logits), sum(wanted.rows.values())
+    if came != rows_due:
+        yield "logits", at_step(number, "rows of logits", came, rows_due)
+        return
     row = 0
     for name, rows in wanted.logits.items():
         count = wanted.rows[name]

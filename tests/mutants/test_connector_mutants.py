@@ -270,6 +270,11 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request; "
         "serve r0 [0, 1] tokens 0 to 2 in [1, 2]"
     ),
+    ("a_row_that_pads_comes_back", "connector-requests", "logits", "none", "eager"): (
+        "none, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "serve r0 [0] tokens 0 to 1 in [1]"
+    ),
 }
 """By fault, judge, kind, and where it is looked for: connector and mode, or steps by hand."""
 
@@ -416,6 +421,7 @@ def status_of(script: Path) -> int:
         ("dummy_runs_hear_again_who_finished", "file", "eager"),
         ("answers_are_repeated_in_dummy_runs", "file", "eager"),
         ("all_tokens_are_of_the_first_row", "none", "eager"),
+        ("a_row_that_pads_comes_back", "none", "eager"),
     ],
 )
 def test_a_script_exits_1_while_the_fault_is_there_and_0_without(

@@ -129,6 +129,9 @@ NULL_BLOCK[0, 0, 1, 0] ^= 1
 HOOKS = hooks_of_a_pass(1)
 NONE: frozenset[str] = frozenset()
 BUSY = Told(sent=frozenset("a"), received=frozenset("b"), failed={})
+LOGITS = STEP.logits
+assert LOGITS is not None
+TWICE = np.concatenate([LOGITS, LOGITS])
 
 
 @pytest.mark.parametrize(
@@ -160,6 +163,8 @@ BUSY = Told(sent=frozenset("a"), received=frozenset("b"), failed={})
         (3, {"failed": {"b": "why"}}, ("connector-requests", "failed-wrongly")),
         (2, {"tokens": {}}, ("connector-requests", "token")),
         (2, {"logits": np.zeros((1, 32))}, ("connector-requests", "logits")),
+        (2, {"logits": TWICE}, ("connector-requests", "logits")),
+        (3, {"logits": np.zeros((1, 32))}, ("connector-requests", "logits")),
         (2, {"died": True}, ("connector-requests", "outlived")),
     ],
     ids=lambda v: v[1] if isinstance(v, tuple) else "",

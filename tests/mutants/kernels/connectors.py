@@ -580,6 +580,14 @@ def _rows_come_back_in_reverse(patch: Patch) -> None:
     patch.setattr(Runner, "_run", run)
 
 
+def _a_row_that_pads_comes_back(patch: Patch) -> None:
+    def run(self: Runner, batch, step) -> torch.Tensor:
+        logits = _run(self, batch, step)
+        return torch.cat((logits, logits[-1:]))
+
+    patch.setattr(Runner, "_run", run)
+
+
 FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
     {
         name.removeprefix("_"): plant
@@ -631,6 +639,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _answers_are_repeated_in_dummy_runs,
                 _all_tokens_are_of_the_first_row,
                 _rows_come_back_in_reverse,
+                _a_row_that_pads_comes_back,
             )
         )
     }
