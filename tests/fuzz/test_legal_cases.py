@@ -18,6 +18,7 @@ from reference.legal import DECLARATIONS
 from reference.model import (
     Fill,
     OpCase,
+    Storage,
     case_from_json,
     case_to_json,
     digest,
@@ -264,16 +265,35 @@ def test_a_fixed_signature_varies_tokens_and_values_alone(op: str):
         assert len({digest(case) for case in cases}) == len(cases)
 
 
+def _is_rich(storage: Storage) -> bool:
+    if isinstance(storage.content, Fill):
+        return storage.content.pattern in RICH
+    # One special number among others, or NaN in rows that nobody has: the rest was drawn as a
+    # fill, and the only one that is not rich holds 0, 1 and -1.
+    values = decode(storage.array(), storage.dtype)
+    return len(np.unique(values[np.isfinite(values)])) > 4
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_most_cases_of_a_fixed_signature_have_tokens_and_rich_values(op: str):
     declaration = DECLARATIONS[op]
+    cached = any(spec.content == "cache" for spec in declaration.tensors)
     for signature in _signatures(op):
         good = 0
         for case in _cases(op, signature, 120):
-            lead = case.views()[declaration.dtype_parameter]
+            views = case.views()
+            lead = views[declaration.dtype_parameter]
             content = case.storages[lead.storage].content
-            good += lead.numel > 0 and isinstance(content, Fill) and content.pattern in RICH
-        assert good >= 84
+            rich = isinstance(content, Fill) and content.pattern in RICH
+            if cached:
+                named = (lead, views["kv_cache"])
+                rich = all(_is_rich(case.storages[view.storage]) for view in named)
+            good += lead.numel > 0 and rich
+        # One in 12 cases has no tokens, one in 10 plain values: a case is good with a chance of
+        # 0.825, and each of the 72 signatures has fewer than 84 of 120 with one of 0.03 %. Where
+        # query and cache count both, in one case of 15 all of the cache is NaN and one in 16 has
+        # no sequence, it is 0.71, and 68 have the same chance.
+        assert good >= (68 if cached else 84)
 
 
 def test_a_free_signature_leaves_everything_open():
