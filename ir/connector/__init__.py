@@ -8,6 +8,7 @@ result = runner.step(scheduler.step())
 
 from ir.connector.contract import (
     EMPTY,
+    ClaimingSide,
     Connector,
     Finished,
     GraphPolicy,
@@ -28,6 +29,7 @@ from ir.connector.store import FileStore
 
 __all__ = [
     "EMPTY",
+    "ClaimingSide",
     "Connector",
     "ConnectorError",
     "FileConnector",

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -76,6 +76,18 @@ class SchedulerSide(Protocol):
         """Metadata for the worker side: once for each step, dummy ones included.
 
         An output without requests gives metadata that moves nothing. The output is not changed.
+        """
+        ...
+
+
+@runtime_checkable
+class ClaimingSide(SchedulerSide, Protocol):
+    """A scheduler side whose KV can be loaded once only: it need not have this call else."""
+
+    def update_state_after_alloc(self, request: str, prompt: tuple[int, ...], tokens: int) -> None:
+        """A request has been admitted, counting on the `tokens` tokens that were matched.
+
+        They match no other request from now on.
         """
         ...
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ir.connector.contract import ScheduledRequest, SchedulerOutput, SchedulerSide
+from ir.connector.contract import (
+    ClaimingSide,
+    ScheduledRequest,
+    SchedulerOutput,
+    SchedulerSide,
+)
 from ir.connector.errors import ConnectorError
 from ir.connector.model import ModelSize
 
@@ -53,6 +58,8 @@ class Scheduler:
             )
         blocks, self._free = tuple(self._free[:needed]), self._free[needed:]
         matched = 0 if self._connector is None else self._connector.matched_tokens(prompt)
+        if matched and isinstance(self._connector, ClaimingSide):
+            self._connector.update_state_after_alloc(request, prompt, matched)
         self._running[request] = _Running(prompt, tokens, blocks, matched)
 
     def step(self) -> SchedulerOutput:

@@ -69,15 +69,22 @@ class NixlConnector:
         self._clock = clock
         self._channel = SideChannel()
         self._accepted: list[Prefilled] = []
+        self._claimed: dict[str, Prefilled] = {}
         self._caches: Mapping[str, Tensor] = {}
         self._metadata: NixlMetadata | None = None
         self._registered: _Registered | None = None
 
     def matched_tokens(self, prompt: tuple[int, ...]) -> int:
-        """Of the KV that was accepted, the longest whose tokens begin the prompt."""
+        """Of the KV that was accepted and that no request has, the longest that fits the prompt."""
         self._drop_expired()
         fitting = [p.tokens for p in self._accepted if p.tokens == prompt[: len(p.tokens)]]
         return max(map(len, fitting), default=0)
+
+    def update_state_after_alloc(self, request: str, prompt: tuple[int, ...], tokens: int) -> None:
+        """Keep for a request what it was matched with; another is computed, or has its own."""
+        prefilled = self._take(prompt[:tokens])
+        if prefilled is not None:
+            self._claimed[request] = prefilled
 
     def build_connector_meta(self, output: SchedulerOutput) -> NixlMetadata:
         pulls = [self._pull(r) for r in output.requests if r.load and self.role.consumes]
@@ -90,11 +97,15 @@ class NixlConnector:
 
     def _pull(self, r: ScheduledRequest) -> Pull:
         self._drop_expired()
-        wanted = r.prompt[: r.load]
-        prefilled = next((p for p in self._accepted if p.tokens == wanted), None)
-        if prefilled is not None:
-            self._accepted.remove(prefilled)
+        # A scheduler need not claim: then what fits goes to who comes first.
+        prefilled = self._claimed.pop(r.request, None) or self._take(r.prompt[: r.load])
         return Pull(request=r.request, prefilled=prefilled, slots=self._slots(r, r.load))
+
+    def _take(self, tokens: tuple[int, ...]) -> Prefilled | None:
+        found = next((p for p in self._accepted if p.tokens == tokens), None)
+        if found is not None:
+            self._accepted.remove(found)
+        return found
 
     def _slots(self, r: ScheduledRequest, tokens: int) -> tuple[int, ...]:
         size = self._engine_parts("build_connector_meta").engine.greeting.geometry.block_tokens
@@ -104,6 +115,7 @@ class NixlConnector:
         """What can be read no more is computed instead, where nobody counts on it yet."""
         now = self._clock()
         self._accepted = [p for p in self._accepted if p.readable_until > now]
+        self._claimed = {r: p for r, p in self._claimed.items() if p.readable_until > now}
 
     @property
     def port(self) -> int:
@@ -161,7 +173,14 @@ class NixlConnector:
         return self._engine_parts("offer").outgoing.offer(request, consumer)
 
     def accept(self, prefilled: Prefilled) -> None:
-        """Let the next request whose prompt begins with these tokens read them."""
+        """Let the next request whose prompt begins with these tokens read them.
+
+        Raises `ConnectorError` on an engine that reads nothing.
+        """
+        if not self.role.consumes:
+            raise ConnectorError(
+                f"the role of engine {self.engine_id!r}", self.role.value, "consumer or both"
+            )
         self._accepted.append(prefilled)
 
     def progress(self) -> None:

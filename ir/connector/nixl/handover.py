@@ -44,7 +44,8 @@ class Prefilled:
 class Pull:
     """KV to load for a request. `slots` are those of the tokens in the caches, in order.
 
-    `prefilled` is None where what this one was matched with has been taken, or is past its lease.
+    `prefilled` is None where what this one was matched with is past its lease, or was taken by
+    another since the scheduler claims nothing.
     """
 
     request: str

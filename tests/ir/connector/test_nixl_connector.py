@@ -392,12 +392,51 @@ def test_kv_of_an_earlier_process_is_not_read_from_the_next_of_its_name(pair: Pa
     assert pair.d.done == expected
 
 
-def test_one_offer_serves_one_of_two_requests_with_a_prompt(pair: Pair, expected):
+def test_one_offer_serves_one_of_two_requests_and_the_other_is_computed(pair: Pair, expected):
+    longer = (*PROMPTS["r0"], 6, 7)
+    prompts = {"r0": PROMPTS["r0"], "twin": PROMPTS["r0"], "longer": longer}
     offers = pair.prefill({"r0": PROMPTS["r0"]})
-    pair.decode(offers, {"r0": PROMPTS["r0"], "twin": PROMPTS["r0"]})
-    assert pair.d.done == {"r0": expected["r0"]}
-    assert list(pair.d.failed) == ["twin"]
-    assert "prefilled KV of request 'twin' is taken" in pair.d.failed["twin"]
+    for prefilled in offers.values():
+        pair.d.connector.accept(prefilled)
+    for name, prompt in prompts.items():
+        pair.d.scheduler.add(name, prompt, tokens=TOKENS)
+    output = pair.d.scheduler.step()
+    loads = {r.request: r.load for r in output.requests}
+    assert {name: loads.get(name, 0) for name in prompts} == {"r0": 5, "twin": 0, "longer": 0}
+    pair.d.scheduler.update(pair.d.runner.step(output).tokens, {})
+    pair.d.serve()
+    assert (pair.d.done, pair.d.failed) == (alone(prompts), {})
+    assert pair.d.done["twin"] == expected["r0"]
+
+
+def test_each_of_two_requests_with_a_prompt_has_its_own_offer(pair: Pair, expected):
+    prompts = {"r0": PROMPTS["r0"], "twin": PROMPTS["r0"]}
+    pair.decode(pair.prefill(prompts), prompts)
+    assert (pair.d.done, pair.d.failed) == ({name: expected["r0"] for name in prompts}, {})
+    pair.p.connector.progress()
+    assert finished(pair.p).sent == prompts.keys()
+
+
+def test_who_claims_nothing_gives_one_offer_to_who_comes_first(pair: Pair):
+    offers = pair.prefill({"r0": PROMPTS["r0"]})
+    pair.d.connector.accept(offers["r0"])
+    requests = tuple(
+        ScheduledRequest(
+            request=name, prompt=PROMPTS["r0"], tokens=(), start=5, blocks=blocks, load=5
+        )
+        for name, blocks in (("first", (1, 2)), ("second", (3, 4)))
+    )
+    found = finished(pair.d, SchedulerOutput(step=0, requests=requests))
+    assert found.received == {"first"}
+    assert list(found.failed) == ["second"]
+    assert "prefilled KV of request 'second' is taken" in found.failed["second"]
+
+
+def test_an_engine_that_reads_nothing_accepts_nothing(pair: Pair):
+    offers = pair.prefill({"r0": PROMPTS["r0"]})
+    refusal = "the role of engine 'P' is producer; accepted: consumer or both"
+    with pytest.raises(ConnectorError, match=refusal):
+        pair.p.connector.accept(offers["r0"])
 
 
 def test_a_longer_prompt_loads_what_it_begins_with(pair: Pair):
