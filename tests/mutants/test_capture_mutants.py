@@ -122,6 +122,9 @@ SMALLEST: dict[tuple[str, str, str], str] = {
     ("capture_leaves_what_it_wrote", "capture-memory", "trace-left"): (
         "x0: float32[] = [1.0], attribute; v1 = aten.add_.Tensor(x0, 1); return nothing"
     ),
+    ("refused_captures_leave_zeros", "capture-memory", "trace-left"): (
+        "x0: float32[] = [1.0], static; trap: item; return nothing"
+    ),
     ("syncs_are_not_seen", "capture-refusal", "not-refused"): ("trap: item; return nothing"),
     ("syncs_have_another_reason", "capture-refusal", "wrong-reason"): (
         "trap: nonzero; return nothing"
@@ -336,6 +339,7 @@ def status_of(script: Path) -> int:
         "writes_happen_once",
         "results_are_the_graphs_own",
         "results_go_with_the_next_replay",
+        "refused_captures_leave_zeros",
         "syncs_are_not_seen",
         "padding_is_zero",
         "rows_without_a_slot_go_to_the_null_block",
@@ -353,6 +357,22 @@ def test_a_script_exits_1_while_the_fault_is_there_and_0_without(
         assert "observed" in capsys.readouterr().out
     assert status_of(script) == 0
     assert capsys.readouterr().out == "no fault\n"
+
+
+@pytest.mark.parametrize("make", [drawn_case, padded_case])
+def test_a_script_needs_one_replay_to_show_memory_of_the_graph(make, tmp_path: Path):
+    script, shown = tmp_path / "script.py", 0
+    with planted("results_are_the_graphs_own"):
+        for i in range(12):
+            case = make(SeededChooser(0, "once", i))
+            copied = [e for e in case.replays if e.how != "static"]
+            case = replace(case, events=(*copied[:1],), noise=False)
+            for found in disagreements(case):
+                if found.kind == "result-shared" and found.place is not None:
+                    shown += 1
+                    script.write_text(script_of(case, found.judge, found.kind, found.place))
+                    assert status_of(script) == 1
+    assert shown >= 3
 
 
 def scripted() -> Iterator[CaptureCase]:

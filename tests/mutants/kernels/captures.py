@@ -254,6 +254,24 @@ def capture_leaves_what_it_wrote(patch: Patch) -> None:
 
 
 @fault
+def refused_captures_leave_zeros(patch: Patch) -> None:
+    """A capture that is refused, rightly, has spoilt its static inputs."""
+    entry = importlib.import_module("ir.capture")
+    real = entry.capture
+
+    def capture(fn: Any, *static: Tensor, **how: Any) -> Any:
+        try:
+            return real(fn, *static, **how)
+        except CaptureRefused:
+            with torch.no_grad():
+                for t in static:
+                    t.zero_()
+            raise
+
+    patch.setattr(entry, "capture", capture)
+
+
+@fault
 def syncs_are_not_seen(patch: Patch) -> None:
     patch.setattr(RECORDER, "check_op", lambda *_: None)
     patch.setattr(WATCH, "_BY_NAME", {})
