@@ -1,5 +1,6 @@
 """The property of captured functions: identity, its streams, what it says, what ends a case."""
 
+import math
 from dataclasses import replace
 from typing import cast
 
@@ -29,7 +30,7 @@ from reference.model import (
     case_to_json,
 )
 from reference.model.capture import CaptureCase, Churn, Create, Misfit, Poison, Replay, Reseed, Seal
-from reference.replays import is_legal
+from reference.replays import TRAPS, is_legal
 
 ADDRESSES = PROPERTIES["addresses"]
 KIND = kind_named("capture")
@@ -84,6 +85,15 @@ def test_the_cases_of_a_stream_follow_from_seed_and_index_and_are_legal(stream):
 def test_a_quick_run_takes_seven_hundred_cases_and_compiles_thirty():
     assert sum(s.count for s in STREAMS) >= 700
     assert {s.name: s.count for s in STREAMS if "compiled" in s.routes} == {"compiled": 30}
+
+
+def test_a_round_takes_every_trap_and_seeds_in_turn_take_all_in_passing():
+    refused = next(s for s in STREAMS if s.name == "refused")
+    few = math.ceil(ADDRESSES.in_passing * refused.count)
+    for seed in (0, 3):
+        assert {refused.case(seed, i).trap for i in range(len(TRAPS))} == set(TRAPS)
+    seeds = range(7, 7 + math.ceil(len(TRAPS) / few))
+    assert {refused.case(s, i).trap for s in seeds for i in range(few)} == set(TRAPS)
 
 
 def test_cuda_is_a_provider_that_a_run_without_a_device_skips():
