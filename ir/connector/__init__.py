@@ -17,7 +17,13 @@ from ir.connector.contract import (
     SchedulerSide,
     WorkerSide,
 )
-from ir.connector.errors import ConnectorError, LifecycleError, LoadError, PolicyError
+from ir.connector.errors import (
+    ConnectorError,
+    LifecycleError,
+    LoadError,
+    NotStagedError,
+    PolicyError,
+)
 from ir.connector.layerwise import FileConnector
 from ir.connector.lifecycle import Prepared, WorkerStep, prepare, worker_step
 from ir.connector.model import ModelSize, PagedModel
@@ -40,6 +46,7 @@ __all__ = [
     "LifecycleError",
     "LoadError",
     "ModelSize",
+    "NotStagedError",
     "PagedModel",
     "PolicyError",
     "Prepared",

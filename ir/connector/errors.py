@@ -26,5 +26,9 @@ class PolicyError(ConnectorError):
     """A connector that cannot run under the kind of graph that is asked for."""
 
 
+class NotStagedError(ConnectorError):
+    """KV that cannot be offered since none of the request is staged; it can be computed again."""
+
+
 class LoadError(ConnectorError):
     """An entry that cannot be loaded; it concerns the request that wanted it, and no other."""

@@ -168,7 +168,7 @@ class NixlConnector:
     def offer(self, request: str, *, consumer: str) -> Prefilled:
         """Hold a request's staged KV for one consumer that has met this engine.
 
-        Raises `ConnectorError` where none is staged, `PeerError` for an unknown consumer.
+        Raises `NotStagedError` where none is staged, `PeerError` for an unknown consumer.
         """
         return self._engine_parts("offer").outgoing.offer(request, consumer)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ir.connector.errors import ConnectorError
+from ir.connector.errors import NotStagedError
 from ir.connector.nixl.handover import Prefilled, Save
 from ir.connector.nixl.staging import Staging
 from ir.transfer.nixl import Engine
@@ -84,12 +84,12 @@ class Outgoing:
     def offer(self, request: str, consumer: str) -> Prefilled:
         """Hold a request's KV for one consumer, which has met this engine.
 
-        Raises `ConnectorError` where none is staged, `PeerError` for an unknown consumer.
+        Raises `NotStagedError` where none is staged, `PeerError` for an unknown consumer.
         """
         name = next((n for n, s in self._staged.items() if s.request == request and not s.held), "")
         if not name:
             waiting = sorted({s.request for s in self._staged.values() if not s.held})
-            raise ConnectorError(
+            raise NotStagedError(
                 f"staged KV of request {request!r}",
                 "not there (offered already, expired, or without room when it was saved)",
                 f"one of {waiting}",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from ir.connector.errors import ConnectorError
+from ir.connector.errors import ConnectorError, NotStagedError
 from ir.connector.nixl.handover import Prefilled
 from ir.connector.nixl.serving import EngineSetup, Served
 from ir.transfer.nixl.binding import installed
@@ -134,15 +133,28 @@ def serve_apart(
 ) -> Served:
     """Prefill prompts on one engine, and generate `tokens` tokens for each on the other.
 
-    The engines must have met. A request whose KV the producer cannot offer is computed whole by
-    the consumer; one whose KV is offered and cannot be read then fails, and no other.
+    The engines must have met. A request of which the producer has nothing staged (no room, a
+    failure, a lease that is over) is computed whole by the consumer, whose `Served` tells which;
+    one whose KV is offered and cannot be read then fails, and no other. Raises `ConnectorError`
+    for engines whose roles let nothing go over, `PeerError` for those that have not met.
     """
+    for side, engine, able, accepted in (
+        ("prefilling", prefill, prefill.setup.role.produces, "producer or both"),
+        ("decoding", decode, decode.setup.role.consumes, "consumer or both"),
+    ):
+        if not able:
+            what = f"the role of {side} engine {engine.engine_id!r}"
+            raise ConnectorError(what, engine.setup.role.value, accepted)
     for request, prompt in prompts.items():
         prefill.add(request, prompt, tokens=1)
     prefill.finish()
     for request, prompt in prompts.items():
-        # What had no room to be staged cannot be read, but the consumer has the prompt.
-        with contextlib.suppress(ConnectorError):
-            decode.accept(prefill.offer(request, consumer=decode.engine_id))
+        try:
+            offered = prefill.offer(request, consumer=decode.engine_id)
+        except NotStagedError:
+            # The consumer has the prompt.
+            offered = None
+        if offered is not None:
+            decode.accept(offered)
         decode.add(request, prompt, tokens=tokens)
     return decode.finish()

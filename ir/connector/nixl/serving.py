@@ -45,10 +45,16 @@ class EngineSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """What an engine has done with its requests: tokens, failures, and whose KV was read."""
+    """What an engine has done with its requests: tokens and failures.
+
+    Of those that have begun, `handed_over` began with KV that another engine had computed and
+    this one was to read, `computed` with none. `sent` are those whose KV another has read.
+    """
 
     done: dict[str, list[int]]
     failed: dict[str, str]
+    handed_over: frozenset[str]
+    computed: frozenset[str]
     sent: frozenset[str]
     unfinished: frozenset[str]
 
@@ -74,6 +80,8 @@ class ServingEngine:
         self._blocks: dict[str, tuple[int, ...]] = {}
         self._done: dict[str, list[int]] = {}
         self._failed: dict[str, str] = {}
+        self._handed_over: set[str] = set()
+        self._computed: set[str] = set()
         self._sent: set[str] = set()
         self._unfinished: set[str] = set()
 
@@ -102,6 +110,8 @@ class ServingEngine:
         return Served(
             done=dict(self._done),
             failed=dict(self._failed),
+            handed_over=frozenset(self._handed_over),
+            computed=frozenset(self._computed),
             sent=frozenset(self._sent),
             unfinished=frozenset(self._unfinished),
         )
@@ -130,6 +140,8 @@ class ServingEngine:
     def _step(self) -> None:
         output = self._scheduler.step()
         self._blocks.update({r.request: r.blocks for r in output.requests})
+        self._handed_over.update(r.request for r in output.requests if r.load)
+        self._computed.update(r.request for r in output.requests if not (r.load or r.start))
         result = self._runner.step(output)
         done = self._scheduler.update(result.tokens, result.failed)
         self._done.update(done)

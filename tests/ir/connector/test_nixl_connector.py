@@ -14,6 +14,7 @@ from ir.connector import (
     GraphMode,
     LifecycleError,
     ModelSize,
+    NotStagedError,
     PagedModel,
     Runner,
     ScheduledRequest,
@@ -307,7 +308,7 @@ def test_kv_past_its_lease_is_computed_or_refused_and_never_read(expected):
     before = free(both.p)
     clock.now = 6.5
     assert free(both.p) == before + 5
-    with pytest.raises(ConnectorError, match="staged KV of request 'r0' is not there"):
+    with pytest.raises(NotStagedError, match="staged KV of request 'r0' is not there"):
         both.p.connector.offer("r0", consumer="D")
 
 
@@ -454,7 +455,7 @@ def test_what_has_no_room_to_be_staged_has_its_tokens_and_no_offer(expected):
     assert both.p.done == {name: expected[name][:1] for name in ("r1", "r2")}
     both.p.connector.offer("r1", consumer="D")
     with pytest.raises(
-        ConnectorError, match=r"request 'r2' is not there .*; accepted: one of \[\]"
+        NotStagedError, match=r"request 'r2' is not there .*; accepted: one of \[\]"
     ):
         both.p.connector.offer("r2", consumer="D")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ir.connector import ConnectorError, ModelSize, PagedModel, Runner, Scheduler
+from ir.connector import ConnectorError, ModelSize, NotStagedError, PagedModel, Runner, Scheduler
 from ir.connector import nixl as package
 from ir.connector.nixl import EngineSetup, Role, ServedEngine, serve_apart
 from ir.transfer import IncompatibleEnginesError
@@ -72,6 +72,8 @@ def test_tokens_are_those_of_one_engine_and_kv_is_the_producers_byte_for_byte(tp
         free = p.free_blocks(), d.free_blocks()
         served = serve_apart(p, d, PROMPTS, tokens=TOKENS)
         assert (served.done, served.failed) == (alone(PROMPTS), {})
+        assert (served.handed_over, served.computed) == (PROMPTS.keys(), frozenset())
+        assert p.served().computed == PROMPTS.keys()
         for name, prompt in PROMPTS.items():
             # The consumer computes the last token of a prompt again.
             theirs, ours = (engine.kv(name, len(prompt) - 1) for engine in (p, d))
@@ -120,6 +122,29 @@ def test_a_producer_killed_before_it_is_asked_costs_its_requests_alone(pair):
     assert served.failed.keys() == {"r0", "r1"}
     assert all("gone" in why or "DISCONNECT" in why for why in served.failed.values())
     assert served.done["r2"] == alone(PROMPTS)["r2"]
+
+
+def test_what_is_not_staged_is_computed_and_said_to_be(tls):
+    with ServedEngine(replace(P, blocks=2), tls=tls) as p, ServedEngine(D, tls=tls) as d:
+        d.meet(p)
+        prompts = {name: PROMPTS[name] for name in ("r1", "r2")}
+        served = serve_apart(p, d, prompts, tokens=TOKENS)
+        assert (served.done, served.failed) == (alone(prompts), {})
+        assert (served.handed_over, served.computed) == ({"r1"}, {"r2"})
+        with pytest.raises(NotStagedError, match="request 'r2' is not there"):
+            p.offer("r2", consumer="D")
+
+
+def test_engines_whose_roles_let_nothing_go_over_are_refused():
+    with ServedEngine(P) as p, ServedEngine(D) as d:
+        d.meet(p)
+        refusal = "the role of prefilling engine 'D' is consumer; accepted: producer or both"
+        with pytest.raises(ConnectorError, match=refusal):
+            serve_apart(d, d, PROMPTS, tokens=TOKENS)
+        refusal = "the role of decoding engine 'P' is producer; accepted: consumer or both"
+        with pytest.raises(ConnectorError, match=refusal):
+            serve_apart(p, p, PROMPTS, tokens=TOKENS)
+        assert p.served().computed == frozenset()
 
 
 def test_a_producer_that_stands_still_costs_a_deadline_and_its_late_data_nobody(tls):
