@@ -145,7 +145,7 @@ class _Run:
             unavailable=skipped,
             interpreted=self._interpreted(units),
         )
-        disagreements = Disagreements(self.selection, self.providers, self.versions)
+        disagreements = Disagreements(self.selection, self.providers, self.versions, units)
         try:
             for event in self._units(units, disagreements):
                 if isinstance(event, Checked):
@@ -159,7 +159,7 @@ class _Run:
             raise OwnFault(f"{self.done_cases:,} cases were done; planned: {planned:,}")
         nothing = nothing_decided(self.selection, self.providers, self.tally)
         total = self.tally.total()
-        unreproduced = disagreements.unreproduced()
+        unreproduced = disagreements.unreproduced(self.tally.decided)
         unmet = self._unmet()
         wrong = disagreements.unknown or unreproduced or unmet
         yield Finished(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 from oracle.checking import CheckResult, terms_of
 from oracle.events import Found, Shrinking
 from oracle.finding import AlsoOn, Finding, Source
-from oracle.kinds import kind_of
+from oracle.kinds import kind_named, kind_of
 from oracle.known import Known, KnownEntry
-from oracle.plan import Selection, share_of, wanted_routes
+from oracle.plan import KNOWN, Selection, Stream, Unit, share_of, wanted_routes
 from oracle.pool import Pool
 from oracle.properties import PROPERTIES
 from oracle.shrink import shrink
 from oracle.single import recheck
 from oracle.store import Store
 from oracle.subject import Provider
+from oracle.tally import Cell
 from oracle.verdict import Outcome, Place
 
 EAGER_TRIES, COMPILED_TRIES, CRASH_TRIES = 600, 80, 25
@@ -50,6 +51,8 @@ class Disagreements:
     selection: Selection
     providers: Mapping[str, tuple[Provider, ...]]
     versions: Mapping[str, str]
+    units: Sequence[Unit] = ()
+    """What the run planned."""
     known: Known = field(default_factory=lambda: Known.load())
     groups: dict[Group, dict[str, _Member]] = field(default_factory=dict)
     unknown: int = 0
@@ -203,17 +206,15 @@ class Disagreements:
                 return provider
         raise KeyError(f"{result.op} {result.provider}")
 
-    def unreproduced(self) -> tuple[str, ...]:
-        """Known disagreements that this run looked for and did not see."""
-        chosen = self.selection
-        if isinstance(chosen.budget, int) or chosen.dtypes or chosen.contract:
-            # Too few cases, or not those that showed it: such a run cannot tell.
-            return ()
-        if chosen.shard != (1, 1):
-            return ()
+    def unreproduced(self, decided: Mapping[Cell, int]) -> tuple[str, ...]:
+        """Known disagreements that this run looked for and did not see.
+
+        On a route that ``decided`` nothing (``Tally.decided``) it saw none and missed none.
+        """
         return tuple(
             f"{entry.fingerprint}: {entry.reason}"
             for entry in self.known.unreproduced(self.excused, self._looked_for)
+            if decided.get((entry.subject, entry.property, entry.op, entry.provider, entry.route))
         )
 
     def _looked_for(self, entry: KnownEntry) -> bool:
@@ -223,7 +224,13 @@ class Disagreements:
         if entry.property not in (chosen.properties or tuple(PROPERTIES)):
             return False
         prop = PROPERTIES[entry.property]
-        if share_of(prop, chosen) < 1:
+        streams = _known_streams(entry)
+        if streams:
+            return all(self._planned_whole(entry, stream) for stream in streams)
+        if isinstance(chosen.budget, int) or share_of(prop, chosen) < 1 or chosen.shard != (1, 1):
+            # Too few of the drawn cases that showed it: such a run cannot tell.
+            return False
+        if chosen.dtypes or chosen.contract:
             return False
         return any(
             (provider.op, provider.name) == (entry.op, entry.provider)
@@ -232,6 +239,29 @@ class Disagreements:
             and entry.route in wanted_routes(chosen, prop, provider)
             for provider in self.providers[entry.subject]
         )
+
+    def _planned_whole(self, entry: KnownEntry, stream: Stream) -> bool:
+        """Whether the run drives every case of ``stream`` as ``entry`` says."""
+        wanted = (entry.property, entry.subject, entry.op, stream.dtype, stream.name)
+        planned = sum(
+            unit.stop - unit.start
+            for unit in self.units
+            if (unit.prop, unit.subject, unit.op, unit.dtype, unit.stream) == wanted
+            and (entry.provider, entry.route) in {drive[:2] for drive in unit.drives}
+        )
+        return planned >= stream.count
+
+
+def _known_streams(entry: KnownEntry) -> list[Stream]:
+    """The streams in which ``entry`` must show, none where only drawn cases may show it."""
+    prop = PROPERTIES[entry.property]
+    kind = kind_named(prop.kind)
+    return [
+        stream
+        for dtype in (kind.dtypes(entry.op) if entry.op in kind.ops else ())
+        for stream in prop.streams(entry.op, dtype)
+        if stream.name == KNOWN and stream.is_for(entry.subject)
+    ]
 
 
 def _tries(result: CheckResult, timeout: float) -> int:

@@ -17,6 +17,9 @@ from oracle.subject import Probes, Provider
 
 QUICK, FULL = "quick", "full"
 FULL_FACTOR = 10
+KNOWN = "known"
+"""A property's stream of the cases that known disagreements were kept of: not drawn, so a run
+that plans it whole sees each of them again."""
 CATALOGUE_FROM = 2_000
 """A numeric budget this large takes the catalogue of real shapes in, as quick and full do."""
 

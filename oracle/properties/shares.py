@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from oracle.known_programs import known_programs
-from oracle.plan import Stream
+from oracle.plan import KNOWN, Stream
 from reference.model import ProgramCase
 
 STOCK = ("eager", "aot-eager")
@@ -49,7 +49,7 @@ _SHOWN = (
 def known_stream(op: str) -> Stream:
     """The smallest programs that torch itself gets wrong: each must go on showing it."""
     return Stream(
-        name="known",
+        name=KNOWN,
         op=op,
         dtype="",
         count=len(known_programs()),
