@@ -47,11 +47,11 @@ class KnownEntry:
     observed: str = ""
     cause: str = ""
 
-    def has(self, observed: str, case: Any) -> bool:
+    def means(self, observed: str, case: Any, output: int | None) -> bool:
         """Whether a disagreement with the entry's fingerprint is the one that it means."""
         if self.observed not in observed:
             return False
-        return not self.cause or CAUSES[self.cause].has(case)
+        return not self.cause or CAUSES[self.cause].spoils(case, self.kind, output)
 
 
 _OPTIONAL = ("observed", "cause")
@@ -104,12 +104,16 @@ class Known:
         fingerprint: str,
         observed: str = "",
         case: Any = None,
+        output: int | None = None,
     ) -> KnownEntry | None:
-        """The entry with exactly these first four that means this disagreement, or None."""
+        """The entry with exactly these first four that means this disagreement, or None.
+
+        ``output``: the position of that which differs, None where it is not told.
+        """
         wanted = (subject, version, kind, fingerprint)
         for entry in self.entries:
             same = (entry.subject, entry.version, entry.kind, entry.fingerprint) == wanted
-            if same and entry.has(observed, case):
+            if same and entry.means(observed, case, output):
                 return entry
         return None
 

@@ -22,9 +22,13 @@ _COPIES = ("clone", "contiguous", "copy_", "to", "reshape", "_foreach_copy_")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """A known cause: ``has`` tells the programs that it may spoil, ``smallest`` are some."""
+    """A known cause: ``spoils`` tells the programs that it may spoil, ``smallest`` are some.
 
-    has: Callable[[ProgramCase], bool]
+    It is asked of a program, of the kind that shows, and of the output by its position; of any
+    output where that is None.
+    """
+
+    spoils: Callable[[ProgramCase, str, int | None], bool]
     smallest: tuple[ProgramCase, ...]
 
 
@@ -67,7 +71,7 @@ def _traced(case: ProgramCase) -> tuple[list[_Traced], list[int]]:
                 given=tuple(lies(v) for v in step.values()),
                 written=tuple(lies(v) for v in written),
                 made=tuple(lies(v) for v in range(first, len(machine.values))),
-                copies=name in _COPIES or step.target.startswith("ir."),
+                copies=name in _COPIES,
                 strided=any(not _is_row_major(machine.values[v]) for v in out),
             )
         )
@@ -87,34 +91,51 @@ def _is_row_major(tensor: object) -> bool:
     return view.is_contiguous
 
 
-def _writes_what_is_not_row_major(case: ProgramCase) -> bool:
+def _writes_what_is_not_row_major(case: ProgramCase, _kind: str, _output: int | None) -> bool:
     """An ``out=`` that is not row-major."""
     return any(step.strided for step in _traced(case)[0])
 
 
-def _returns_a_view_of_an_aliased_input(case: ProgramCase) -> bool:
+def _returns_a_view_of_an_aliased_input(case: ProgramCase, _kind: str, output: int | None) -> bool:
     """Two tensors given in one storage, which is written, and an output in it."""
     lies = [case.tensors[number].storage for number in set(case.inputs)]
     steps, memories = _traced(case)
     written = {m for step in steps for m in step.written}
     return any(
-        memories[number] in written and lies.count(memories[number]) > 1
-        for number in case.outputs
-        if memories
+        memory in written and lies.count(memory) > 1 for memory in _returned(case, memories, output)
     )
 
 
-def _returns_a_copy_of_a_copy(case: ProgramCase) -> bool:
-    """An output in memory that a copy made of, or wrote with, what is itself such a copy."""
+def _returns_a_copy_of_a_copy(case: ProgramCase, kind: str, output: int | None) -> bool:
+    """An output that lies in a chain of copies, each of the one before, of which one is returned.
+
+    That memory is shared spoils values only where some memory of the chain is written.
+    """
     steps, memories = _traced(case)
-    depth: dict[int, int] = {}
+    chains: dict[int, tuple[int, ...]] = {}
     for step in steps:
         if not step.copies:
             continue
-        deepest = max((depth.get(m, 0) for m in step.given if m not in step.written), default=0)
+        sources = [(m, *chains.get(m, ())) for m in step.given if m not in step.written]
+        longest = max(sources, key=len, default=())
         for memory in {*step.made, *step.written} - set(step.given) | set(step.written):
-            depth[memory] = max(depth.get(memory, 0), deepest + 1)
-    return any(depth.get(memories[number], 0) > 1 for number in case.outputs if memories)
+            chains[memory] = max(chains.get(memory, ()), longest, key=len)
+    written = {m for step in steps for m in step.written}
+    deep = [{m, *chains[m]} for m in _returned(case, memories, None) if len(chains.get(m, ())) > 1]
+    return any(
+        memory in chain and (kind not in _OF_VALUES or chain & written)
+        for chain in deep
+        for memory in _returned(case, memories, output)
+    )
+
+
+_OF_VALUES = ("value", "route-differs")
+
+
+def _returned(case: ProgramCase, memories: list[int], output: int | None) -> list[int]:
+    """The memories of the outputs, or of the one at a position."""
+    numbers = case.outputs if output is None else case.outputs[output : output + 1]
+    return [memories[number] for number in numbers] if memories else []
 
 
 def _step(target: str, *operands: ProgramOperand, **keywords: ProgramOperand) -> ProgramStep:
@@ -139,7 +160,7 @@ _V = Value
 CAUSES: Mapping[str, Cause] = MappingProxyType(
     {
         "out-not-row-major": Cause(
-            has=_writes_what_is_not_row_major,
+            spoils=_writes_what_is_not_row_major,
             smallest=(
                 _case(
                     6,
@@ -150,7 +171,7 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
             ),
         ),
         "view-of-an-aliased-input": Cause(
-            has=_returns_a_view_of_an_aliased_input,
+            spoils=_returns_a_view_of_an_aliased_input,
             smallest=(
                 _case(
                     3,
@@ -176,7 +197,7 @@ CAUSES: Mapping[str, Cause] = MappingProxyType(
             ),
         ),
         "copy-of-a-copy": Cause(
-            has=_returns_a_copy_of_a_copy,
+            spoils=_returns_a_copy_of_a_copy,
             smallest=(
                 _case(
                     1,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from oracle.observation import Observation
-from oracle.observation.program import ProgramReturned
+from oracle.observation.program import ProgramPerturbed, ProgramReturned
 from reference.declaration import Refusal
 from reference.model import ProgramCase
 from reference.programs import ExpectedCall, ExpectedProgram
@@ -24,7 +24,7 @@ class ProgramEvidence:
     expected: ExpectedProgram | None
     refusal: Refusal | None
     calls: tuple[ExpectedCall, ...]
-    observation: Observation | ProgramReturned
+    observation: Observation | ProgramReturned | ProgramPerturbed
     unknown: str = ""
     route: str = ""
     """The way that the program took; empty where it was not driven."""

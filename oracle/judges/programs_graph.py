@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oracle.observation.program import Perturbed, ProgramPerturbed
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable
 
 from .programs_evidence import ProgramEvidence
@@ -25,6 +26,8 @@ def program_graph(evidence: ProgramEvidence) -> Verdict:
     returned = evidence.returned
     if returned is None or returned.graph is None:
         return not_applicable(name, "no-graph")
+    if returned.graph.faults is None:
+        return not_applicable(name, "not-inspected")
     for fault in returned.graph.faults:
         place = Place(
             name="graph", observed=f"{fault.node}: {fault.observed}", expected=fault.expected
@@ -36,22 +39,14 @@ def program_graph(evidence: ProgramEvidence) -> Verdict:
 def program_cache(evidence: ProgramEvidence) -> Verdict:
     """A cache gives the graph that tracing afresh gives, whatever it served before."""
     name = "program-cache"
+    if isinstance(evidence.observation, ProgramPerturbed):
+        return _neighbours(name, evidence.observation.perturbed)
     returned = evidence.returned
     if returned is None:
         return not_applicable(name, "no-outputs")
-    for one in returned.perturbed:
-        if one.warm == one.cold:
-            continue
-        place = Place(
-            name=one.factor,
-            observed=f"graph {one.warm} ({one.order})",
-            expected=f"graph {one.cold}, as without a cache",
-        )
-        kind = "cache-key-too-weak" if one.same_key else "warm-differs"
-        return disagrees(name, kind, place)
     graph = returned.graph
     if graph is None or graph.uncached is None:
-        return agrees(name) if returned.perturbed else not_applicable(name, "no-cache")
+        return not_applicable(name, "no-cache")
     if graph.structure != graph.uncached:
         place = Place(
             name="graph",
@@ -68,6 +63,20 @@ def program_cache(evidence: ProgramEvidence) -> Verdict:
         )
         return disagrees(name, "traced-again", place)
     return agrees(name)
+
+
+def _neighbours(name: str, pairs: tuple[Perturbed, ...]) -> Verdict:
+    for one in pairs:
+        if one.warm == one.cold:
+            continue
+        place = Place(
+            name=one.factor,
+            observed=f"graph {one.warm} ({one.order})",
+            expected=f"graph {one.cold}, as without a cache",
+        )
+        kind = "cache-key-too-weak" if one.same_key else "warm-differs"
+        return disagrees(name, kind, place)
+    return agrees(name) if pairs else not_applicable(name, "no-norm")
 
 
 def program_clones(evidence: ProgramEvidence) -> Verdict:

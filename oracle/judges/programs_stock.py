@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from oracle.observation import Raised
@@ -18,8 +19,9 @@ def beside_stock(
 ) -> Callable[[ProgramEvidence], Verdict]:
     """The judge, asked of stock torch.compile's run of the same program where it disagrees.
 
-    Undecided only where stock's run raised the same, or is the same in everything that a judge
-    looks at: one more wrong bit beside those that torch has wrong is ours.
+    Undecided only where stock's run raised the same, with the same words, or is the same in all
+    that these judges look at, and fails at the same place: one more wrong bit beside those that
+    torch has wrong is ours.
     """
 
     def judged(evidence: ProgramEvidence) -> Verdict:
@@ -28,8 +30,9 @@ def beside_stock(
         if verdict.outcome is not Outcome.DISAGREES or stock is None:
             return verdict
         other = judge(stock)
-        alike = (other.outcome, other.kind) == (verdict.outcome, verdict.kind)
-        if alike and as_stock(evidence):
+        # Raised, the place holds the words, with the backend's name: `as_stock` compares those.
+        raised = isinstance(evidence.observation, Raised)
+        if (raised or other == verdict) and as_stock(evidence):
             return undecided(verdict.judge, AS_STOCK)
         return verdict
 
@@ -42,14 +45,29 @@ def as_stock(evidence: ProgramEvidence) -> bool:
         return False
     ours, stock = evidence.observation, evidence.stock.observation
     if isinstance(ours, Raised) and isinstance(stock, Raised):
-        return ours.type == stock.type
+        return (ours.type, _first_line(ours)) == (stock.type, _first_line(stock))
     if isinstance(ours, ProgramReturned) and isinstance(stock, ProgramReturned):
-        return same_run(ours, stock)
+        return same_run(ours, stock) and _same_seen(ours, stock)
     return False
 
 
+def _same_seen(one: ProgramReturned, other: ProgramReturned) -> bool:
+    """Whether the ops of the IR returned the same bits in both."""
+    return one.seen.keys() == other.seen.keys() and all(
+        (a.dtype, a.shape, a.strides) == (b.dtype, b.shape, b.strides)
+        and a.values.tobytes() == b.values.tobytes()
+        for a, b in ((one.seen[number], other.seen[number]) for number in one.seen)
+    )
+
+
+def _first_line(raised: Raised) -> str:
+    """What was raised, in a line, without the name of the backend that it was raised in."""
+    words = re.sub(r"^backend='[^']*' raised:\s*", "", raised.message.strip())
+    return words.partition("\n")[0]
+
+
 def same_run(one: ProgramReturned, other: ProgramReturned) -> bool:
-    """Whether two runs of a program differ in nothing that a judge of runs looks at."""
+    """Whether two runs of a program differ in nothing that shows after them."""
     if len(one.outputs) != len(other.outputs):
         return False
     pairs = zip(one.outputs, other.outputs, strict=True)

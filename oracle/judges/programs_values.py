@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from oracle.observation import ObservedTensor, Raised
+from oracle.observation.program import ProgramPerturbed
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.dtypes import FORMATS, decode, numpy_dtype
 from reference.model import touched_elements
@@ -17,6 +18,8 @@ def program_completion(evidence: ProgramEvidence) -> Verdict:
     """A program that torch takes returns; one that it refuses raises."""
     name = "program-completion"
     observation = evidence.observation
+    if isinstance(observation, ProgramPerturbed):
+        return not_applicable(name, "not-run")
     if evidence.refusal is not None:
         if isinstance(observation, Raised):
             return agrees(name)

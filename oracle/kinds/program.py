@@ -11,7 +11,7 @@ import numpy as np
 from oracle.judges.programs_evidence import ProgramEvidence
 from oracle.judges.programs_stock import as_stock
 from oracle.observation import Observation
-from oracle.observation.program import ProgramRaised, ProgramReturned
+from oracle.observation.program import ProgramPerturbed, ProgramRaised, ProgramReturned
 from oracle.program_text import operand_text
 from oracle.programs_script import SCRIPTED, render
 from oracle.simplify.programs import PROGRAM_PASSES
@@ -51,12 +51,13 @@ def _unknown(expectation: ProgramExpectation) -> str:
 def _evidence(
     case: ProgramCase,
     expectation: ProgramExpectation,
-    observation: Observation | ProgramReturned | ProgramRaised,
+    observation: Observation | ProgramReturned | ProgramRaised | ProgramPerturbed,
     terms: Terms,
 ) -> ProgramEvidence:
-    driven = isinstance(observation, ProgramReturned | ProgramRaised)
+    driven = isinstance(observation, ProgramReturned | ProgramRaised | ProgramPerturbed)
     route = observation.route if driven else ""
-    stock = observation.stock if driven else None
+    compiled = isinstance(observation, ProgramReturned | ProgramRaised)
+    stock = observation.stock if compiled else None
     beside = None if stock is None else _evidence(case, expectation, stock, terms)
     if isinstance(observation, ProgramRaised):
         observation = observation.raised
@@ -130,6 +131,12 @@ def _measures(evidence: ProgramEvidence) -> Mapping[str, int]:
     """Counts of one run; ``runs`` of one route are found under the route by the property."""
     counts: Counter[str] = Counter({f"route {evidence.route}": 1} if evidence.route else ())
     counts["as stock"] += as_stock(evidence)
+    if isinstance(evidence.observation, ProgramPerturbed):
+        pairs = evidence.observation.perturbed
+        counts["perturbed"] += len(pairs)
+        counts.update(
+            f"needless {one.factor}" for one in pairs if one.same_graph and not one.same_key
+        )
     returned = evidence.returned
     if returned is None:
         return +counts
@@ -144,10 +151,6 @@ def _measures(evidence: ProgramEvidence) -> Mapping[str, int]:
         counts["misses"] += graph.misses
         for reason, number in graph.bypasses.items():
             counts[reason] += number
-    counts["perturbed"] += len(returned.perturbed)
-    for one in returned.perturbed:
-        if one.same_graph and not one.same_key:
-            counts[f"needless {one.factor}"] += 1
     clones = returned.clones
     if clones is not None and clones.removable is not None:
         counts["programs with a removable clone"] += clones.removable > 0

@@ -24,13 +24,15 @@ class GraphFault:
 class GraphFacts:
     """A lowered graph. ``structure`` hashes its nodes, arguments and metadata.
 
+    ``faults``: which invariants do not hold of it; None where nobody looked.
+
     ``uncached`` is the structure of the same graph lowered without a cache; None where that was
     not asked for. ``hits`` to ``bypasses`` count what the cache did for this graph. ``spurious``
     names, for each template that was traced although an equal one was kept, the factor in which
     the keys differ.
     """
 
-    faults: tuple[GraphFault, ...] = ()
+    faults: tuple[GraphFault, ...] | None = None
     structure: str = ""
     uncached: str | None = None
     lowered: int = 0
@@ -84,6 +86,14 @@ class ProgramRaised:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramPerturbed:
+    """A call of the program was lowered beside its neighbours; the program itself was not run."""
+
+    route: str
+    perturbed: tuple[Perturbed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramReturned:
     """The program returned.
 
@@ -103,6 +113,5 @@ class ProgramReturned:
     eager: tuple[ObservedTensor, ...] | None = None
     exact: bool = True
     graph: GraphFacts | None = None
-    perturbed: tuple[Perturbed, ...] = ()
     clones: CloneFacts | None = None
     stock: ProgramReturned | Raised | None = None

@@ -10,15 +10,8 @@ from oracle.known import DEFAULT_PATH, Known, KnownEntry, KnownFormatError
 from oracle.known_programs import CAUSES
 from oracle.verdict import fingerprint
 
-_MADE = fingerprint(
-    prop="numerics",
-    subject="ir",
-    op="rms_norm",
-    provider="triton",
-    route="eager",
-    kind="value",
-    output="y",
-)
+_NAMES = {"prop": "numerics", "subject": "ir", "op": "rms_norm", "provider": "triton"}
+_MADE = fingerprint(**_NAMES, route="eager", kind="value", output="y")
 _FIELDS = {
     "subject": "ir",
     "version": "torch 2.13.0",
@@ -90,18 +83,19 @@ def test_an_entry_with_a_text_excuses_only_what_shows_it(tmp_path: Path):
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_an_entry_with_a_cause_excuses_only_programs_that_have_it(tmp_path: Path, name: str):
-    known = Known.load(_file(tmp_path, _FIELDS | {"cause": name}))
+    shared = {"route": "eager", "kind": "outputs-share-storage", "output": "y"}
+    shown = {"kind": shared["kind"], "fingerprint": fingerprint(**_NAMES, **shared)}
+    known = Known.load(_file(tmp_path, _FIELDS | shown | {"cause": name}))
     for other, cause in CAUSES.items():
         for case in cause.smallest:
-            assert (_found(known, case=case) is not None) == (name == other)
+            assert (_found(known, **shown, case=case) is not None) == (name == other)
 
 
 def test_one_cause_shows_in_several_places(tmp_path: Path):
     places = ("property", "route", "kind", "output", "fingerprint")
     rows = [{name: _FIELDS[name] for name in places}]
-    names = {"prop": "numerics", "subject": "ir", "op": "rms_norm", "provider": "triton"}
     also = {"route": "caller", "kind": "nan", "output": "y"}
-    rows.append({"property": "numerics", **also, "fingerprint": fingerprint(**names, **also)})
+    rows.append({"property": "numerics", **also, "fingerprint": fingerprint(**_NAMES, **also)})
     shared = {name: value for name, value in _FIELDS.items() if name not in places}
     path = tmp_path / "known.toml"
     path.write_text(_text(shared) + _rows(rows), encoding="utf-8")

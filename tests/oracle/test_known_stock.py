@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from oracle.checking import CheckResult
@@ -16,7 +17,7 @@ from oracle.properties import PROPERTIES
 from oracle.subjects import SubjectOptions, start
 from oracle.subjects.programs import stock
 from oracle.verdict import Outcome, Place, Verdict, disagrees
-from reference.model import ProgramCase
+from reference.model import ProgramCase, ProgramStep, Storage, Value, View
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROGRAM = kind_named("program")
@@ -96,9 +97,8 @@ def test_the_same_place_without_the_cause_is_not_known():
     noted = Disagreements(selection=Selection(), providers={}, versions={"torch": "torch 2.13.0"})
     place = Place(name="output", index=(0,), observed="1.0", expected="2.0")
     wrong = result("lowering", "inductor", disagrees("program-values", "value", place))
-    (view, *_), (copy, *_) = (
-        CAUSES[name].smallest for name in ("view-of-an-aliased-input", "copy-of-a-copy")
-    )
+    view, *_ = CAUSES["view-of-an-aliased-input"].smallest
+    _, copy = CAUSES["copy-of-a-copy"].smallest
     (other,) = CAUSES["out-not-row-major"].smallest
     for case in (view, copy, other):
         noted.note(wrong, case)
@@ -110,6 +110,45 @@ def test_the_same_place_without_the_cause_is_not_known():
     assert [line.partition(" (")[0].partition(": ")[0] for line in noted.known_lines()] == [
         "torch lowering"
     ] * 2
+
+
+def program(*steps: ProgramStep, outputs: tuple[int, ...]) -> ProgramCase:
+    """Steps on value 0, a float32[2, 2]."""
+    return ProgramCase(
+        storages=(Storage("float32", 4, np.arange(4, dtype=np.float32).tobytes()),),
+        tensors=(View(0, (2, 2), (2, 1)),),
+        inputs=(0,),
+        steps=steps,
+        outputs=outputs,
+    )
+
+
+def clone(of: int) -> ProgramStep:
+    return ProgramStep("aten.clone.default", (Value(of),))
+
+
+def test_copies_of_copies_spoil_values_only_where_something_is_written():
+    spoils = CAUSES["copy-of-a-copy"].spoils
+    zero = ProgramStep("aten.zero_.default", (Value(0),))
+    kept = program(clone(0), clone(1), outputs=(2,))
+    written = program(clone(0), clone(1), zero, outputs=(2,))
+    assert [spoils(kept, kind, 0) for kind in ("value", "offset")] == [False, True]
+    assert [spoils(written, kind, 0) for kind in ("value", "route-differs")] == [True, True]
+
+
+def test_copies_of_copies_spoil_no_output_beside_them():
+    double = ProgramStep("aten.mul.Tensor", (Value(0), 2))
+    beside = program(clone(0), clone(1), double, outputs=(2, 3))
+    spoils = CAUSES["copy-of-a-copy"].spoils
+    assert [spoils(beside, "offset", output) for output in (0, 1, None)] == [True, False, True]
+
+
+def test_what_inductor_gets_wrong_in_a_norm_of_a_norm_is_not_known():
+    def norm(of: int) -> ProgramStep:
+        return ProgramStep("ir.rms_norm.default", (Value(of), None, 1e-6))
+
+    norms = program(norm(0), norm(1), outputs=(2,))
+    assert [name for name, cause in CAUSES.items() if cause.spoils(norms, "offset", None)] == []
 
 
 @pytest.mark.parametrize("name", ["lowering", "clones"])

@@ -15,6 +15,7 @@ from oracle.observation.program import (
     GraphFacts,
     GraphFault,
     Perturbed,
+    ProgramPerturbed,
     ProgramRaised,
     ProgramReturned,
 )
@@ -93,6 +94,10 @@ def graph(**facts: object) -> Change:
     return lambda right: replace(right, graph=GraphFacts(**facts))  # type: ignore[arg-type]
 
 
+def perturbed(*pairs: Perturbed) -> ProgramPerturbed:
+    return ProgramPerturbed(route="fx-perturbed", perturbed=pairs)
+
+
 def step_off(right: ProgramReturned) -> ProgramReturned:
     seen = right.seen[2]
     return replace(right, seen={2: replace(seen, values=seen.values * np.float32(1.5))})
@@ -169,7 +174,7 @@ VERDICTS: dict[str, tuple[str, Change, str, str]] = {
         "timeout", "process: observed timeout, expected outputs",
     ),
     "weak key": (
-        "program-cache", lambda r: replace(r, perturbed=(PERTURBED,)), "cache-key-too-weak",
+        "program-cache", lambda _r: perturbed(PERTURBED), "cache-key-too-weak",
         "shape: observed graph a (program first), expected graph b, as without a cache",
     ),
     "warm": (
@@ -202,6 +207,19 @@ def test_each_fault_of_a_graph_is_a_kind(kind: str):
     assert found == ("DISAGREES", kind, "graph: observed add: this, expected that")
 
 
+def test_a_graph_that_nobody_looked_at_is_not_called_legal():
+    assert judged("program-graph", graph(structure="a"))[0] == "NOT_APPLICABLE"
+    assert judged("program-graph", graph(faults=()))[0] == "AGREES"
+
+
+@pytest.mark.parametrize("judge", [n for n in JUDGES if n.startswith("program-")])
+def test_calls_beside_their_neighbours_are_judged_by_the_cache_alone(judge: str):
+    same = replace(PERTURBED, warm="b")
+    wanted = "AGREES" if judge == "program-cache" else "NOT_APPLICABLE"
+    assert judged(judge, lambda _r: perturbed(same))[0] == wanted
+    assert judged(judge, lambda _r: perturbed())[0] == "NOT_APPLICABLE"
+
+
 def test_what_an_op_of_the_ir_returns_is_held_against_its_contract():
     outcome, kind, place = judged("program-steps", step_off, norm=True)
     assert (outcome, kind) == ("DISAGREES", "value")
@@ -225,8 +243,10 @@ def test_an_illegal_program_that_returns_is_not_refused():
     assert (verdict.outcome, verdict.kind) == (Outcome.DISAGREES, "not-refused")
 
 
-def beside_stock(judge: str, ours: object, stock: object) -> tuple[Outcome, str]:
-    program = case()
+def beside_stock(
+    judge: str, ours: object, stock: object, *, norm: bool = False
+) -> tuple[Outcome, str]:
+    program = case(norm=norm)
     expectation = PROGRAM.expect(program, Terms())
     if isinstance(ours, Raised):
         found: object = ProgramRaised(route="backend", raised=ours, stock=stock)  # type: ignore[arg-type]
@@ -236,8 +256,8 @@ def beside_stock(judge: str, ours: object, stock: object) -> tuple[Outcome, str]
     return verdict.outcome, verdict.kind
 
 
-def right() -> ProgramReturned:
-    found = reference.observe(case())
+def right(*, norm: bool = False) -> ProgramReturned:
+    found = reference.observe(case(norm=norm))
     assert isinstance(found, ProgramReturned)
     return found
 
@@ -257,14 +277,24 @@ def test_what_torch_does_right_or_wrong_otherwise_is_held_against_us():
     assert beside_stock("program-layout", worse, wrong) == (Outcome.DISAGREES, "offset")
 
 
+def test_an_op_of_the_ir_that_is_wrong_inside_is_as_torch_has_it_only_bit_for_bit():
+    off = step_off(right(norm=True))
+    other = step_off(off)
+    judge = "program-steps"
+    assert beside_stock(judge, off, off, norm=True) == (Outcome.UNDECIDED, "as-stock-torch")
+    for stock in (other, right(norm=True)):
+        assert beside_stock(judge, off, stock, norm=True) == (Outcome.DISAGREES, "value")
+
+
 def test_raising_as_torch_does_without_us_is_undecided_and_otherwise_is_ours():
-    raised = Raised("RuntimeError", (), "ours")
-    stock = Raised("RuntimeError", (), "theirs")
-    other = Raised("IndexError", (), "theirs")
+    raised = Raised("BackendCompilerFailed", (), "backend='ours' raised:\nKeyError: 'x'\nat 7")
+    same = replace(raised, message="backend='stock' raised:\nKeyError: 'x'\nat 9")
+    words = replace(raised, message="backend='stock' raised:\nIndexError: 3")
+    kind = replace(same, type="RuntimeError")
     judge = "program-completion"
-    assert beside_stock(judge, raised, stock) == (Outcome.UNDECIDED, "as-stock-torch")
-    assert beside_stock(judge, raised, other) == (Outcome.DISAGREES, "raised")
-    assert beside_stock(judge, raised, right()) == (Outcome.DISAGREES, "raised")
+    assert beside_stock(judge, raised, same) == (Outcome.UNDECIDED, "as-stock-torch")
+    for stock in (words, kind, right()):
+        assert beside_stock(judge, raised, stock) == (Outcome.DISAGREES, "raised")
 
 
 def test_a_compiled_run_that_raised_is_counted_on_its_route():

@@ -53,7 +53,7 @@ def piped(
         uncached = structure(fresh.module.graph)
     sources = Counter(node.source for node in lowered.nodes)
     facts = GraphFacts(
-        faults=graph_faults(graph, before, lowered=True) if inspect else (),
+        faults=graph_faults(graph, before, lowered=True) if inspect else None,
         structure=shape,
         uncached=uncached,
         lowered=len(lowered.nodes),

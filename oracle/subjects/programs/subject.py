@@ -20,7 +20,13 @@ from typing import Any
 
 from oracle.judges.programs_stock import same_run
 from oracle.observation import Raised, Unavailable
-from oracle.observation.program import CloneFacts, GraphFacts, ProgramRaised, ProgramReturned
+from oracle.observation.program import (
+    CloneFacts,
+    GraphFacts,
+    ProgramPerturbed,
+    ProgramRaised,
+    ProgramReturned,
+)
 from oracle.subject import Provider
 from reference.model import ProgramCase
 
@@ -38,7 +44,7 @@ STOCK = {"backend": "aot-eager", "inductor": "inductor"}
 """The route of torch itself that goes the way of a route of ours."""
 
 
-ProgramObservation = ProgramReturned | ProgramRaised | Raised | Unavailable
+ProgramObservation = ProgramReturned | ProgramPerturbed | ProgramRaised | Raised | Unavailable
 
 
 class Programs:
@@ -73,7 +79,9 @@ class Programs:
             return failed
         return ProgramRaised(route=route, raised=failed, stock=_stock(case, route))
 
-    def _driven(self, case: ProgramCase, provider: str, route: str) -> ProgramReturned:
+    def _driven(
+        self, case: ProgramCase, provider: str, route: str
+    ) -> ProgramReturned | ProgramPerturbed:
         eager = self._cold.get("eager") or step_by_step(case)
         self._cold["eager"] = eager
         if route == "unwrapped":
@@ -84,7 +92,7 @@ class Programs:
         if route == "fx-perturbed":
             from .perturbing import perturbed
 
-            return replace(eager, perturbed=perturbed(case))
+            return ProgramPerturbed(route=route, perturbed=perturbed(case))
         if route in COMPILED:
             return self._compiled(case, route, eager)
         found = self._through_graph(case, provider, route)
@@ -95,7 +103,7 @@ class Programs:
         from .running import run_graph
 
         graph, facts, clones = self._passed(case, provider, route)
-        if any(fault.kind in CANNOT_RUN for fault in facts.faults):
+        if any(fault.kind in CANNOT_RUN for fault in facts.faults or ()):
             # What is wrong is known; running it would only say so less well.
             return replace(step_by_step(case), graph=facts)
         memory = build(case)
@@ -124,7 +132,7 @@ class Programs:
                 self._cold["cache"] = cache
             case "fx-warm":
                 cache = self._cold.get("cache") or warmed(case)
-                done = piped(case, cache=cache)
+                done = piped(case, cache=cache, inspect=True)
                 uncached = self._cold.get("uncached") or piped(case, cache=None).facts.structure
                 self._cold["uncached"] = uncached
                 done = replace(done, facts=replace(done.facts, uncached=uncached, spurious=()))
