@@ -84,6 +84,7 @@ class Disagreements:
             fingerprint=result.fingerprint,
             observed=place.observed if place is not None else "",
             case=case,
+            output=place.index[0] if place is not None and place.index else None,
         )
 
     def settle(self, pool: Pool, store: Store) -> Iterator[Shrinking | Found]:
