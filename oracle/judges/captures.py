@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from oracle.observation import Died, Raised
+from oracle.observation.capture import LedgerLine
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
+from reference.layout import same_strides
+from reference.model import View
 from reference.model.capture import CaptureEvent
 from reference.replays import Refused
 
@@ -90,22 +93,39 @@ def capture_ledger(evidence: CaptureEvidence) -> Verdict:
     if expected.refused is not None or returned.refused is not None:
         return no_results(name)
     positions = set(expected.used) | (set() if case.sizes else set(range(case.static)))
-    for position in sorted(positions):
-        if case.owner(position) == "unnamed":
-            continue
-        view = case.body.input_view(position)
-        lines = [line for line in returned.ledger if line.position == position]
-        what = case.owner(position) or "static input"
-        wish = f"storage {view.storage}, {list(view.shape)} at {view.offset}"
-        if not lines:
-            place = place_at(what, (position,), "no entry", wish)
-            return disagrees(name, "unowned", place)
-        for line in lines:
-            there = line.storage == view.storage and line.offset == view.offset
-            if view.numel and not (there and line.shape == view.shape):
-                text = f"storage {line.storage}, {list(line.shape)} at {line.offset}"
-                return disagrees(name, "elsewhere", place_at(what, (position,), text, wish))
+    count = len(case.sizes or (0,))
+    if len(returned.ledgers) != count:
+        place = place_at("graph", (), f"{len(returned.ledgers)} ledgers", f"{count} ledgers")
+        return disagrees(name, "unowned", place)
+    for number, ledger in enumerate(returned.ledgers):
+        for position in sorted(positions):
+            if case.owner(position) == "unnamed":
+                continue
+            view = case.body.input_view(position)
+            lines = [line for line in ledger if line.position == position]
+            what = case.owner(position) or "static input"
+            at = (number, position) if case.sizes else (position,)
+            wish = f"storage {view.storage}, {_lies(view)}"
+            if not lines:
+                return disagrees(name, "unowned", place_at(what, at, "no entry", wish))
+            for line in lines:
+                if view.numel and not _is_there(line, view):
+                    text = f"storage {line.storage}, {_lies(line)}"
+                    return disagrees(name, "elsewhere", place_at(what, at, text, wish))
     return agrees(name) if positions else no_results(name)
+
+
+def _is_there(line: LedgerLine, view: View) -> bool:
+    """Whether an entry has the very elements of an owner."""
+    return (line.storage, line.shape, line.offset) == (
+        view.storage,
+        view.shape,
+        view.offset,
+    ) and same_strides(view.shape, line.strides, view.strides)
+
+
+def _lies(tensor: LedgerLine | View) -> str:
+    return f"{list(tensor.shape)} with strides {list(tensor.strides)} at {tensor.offset}"
 
 
 def _with(place: Place, observed: str) -> Place:

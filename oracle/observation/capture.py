@@ -65,13 +65,14 @@ class EventSeen:
 class CaptureReturned:
     """``refused``: the capture was; then there is no ledger and no event.
 
+    ``ledgers`` has one for each graph, the largest batch's first.
     ``memory`` holds the storages right after the capture. ``as_stock``: where the function called
     straight is compiled and gives something else, so does torch.compile without us.
     """
 
     route: str
     refused: RefusedBy | None
-    ledger: tuple[LedgerLine, ...]
+    ledgers: tuple[tuple[LedgerLine, ...], ...]
     memory: tuple[np.ndarray | None, ...]
     events: tuple[EventSeen, ...]
     as_stock: bool = False

@@ -64,6 +64,13 @@ SMALLEST: dict[tuple[str, str, str], str] = {
     ("entries_lie_elsewhere", "capture-ledger", "elsewhere"): (
         "x0: float32[] = [1.0], attribute; v1 = aten.clone.default(x0); return nothing"
     ),
+    ("entries_are_packed", "capture-ledger", "elsewhere"): (
+        "x0: float32[2, 3] strides [5, 1] = [1.0, 1.0, 1.0, 1.0, 1.0, 1.0], static; return nothing"
+    ),
+    ("smaller_graphs_have_an_empty_ledger", "capture-ledger", "unowned"): (
+        "x0: float32[2, 1] = [1.0, 1.0], static, padded with 0; "
+        "x1: float32[2, 1, 1, 1, 1] = [1.0, 1.0], attribute; return x1; captured for 1, 2 rows"
+    ),
     ("seal_is_forgotten", "capture-refusal", "not-refused"): (
         "x0: float32[] = [1.0], state; return nothing; states are sealed; x0: replace"
     ),

@@ -126,15 +126,15 @@ def _driven(
         if refused is None:
             raise
         return CaptureReturned(
-            route=route, refused=refused, ledger=(), memory=own.memory(), events=()
+            route=route, refused=refused, ledgers=(), memory=own.memory(), events=()
         )
     graphs.append(graph)
-    first = graph.graphs[max(case.sizes)] if case.sizes else graph
-    ledger, memory = ledger_lines(first, own), own.memory()
+    several = reversed(graph.graphs.values()) if case.sizes else (graph,)
+    ledgers, memory = tuple(ledger_lines(each, own) for each in several), own.memory()
     return CaptureReturned(
         route=route,
         refused=None,
-        ledger=ledger,
+        ledgers=ledgers,
         memory=memory,
         events=Schedule(graph, own, eager).run(),
     )

@@ -98,6 +98,41 @@ def entries_lie_elsewhere(patch: Patch) -> None:
 
 
 @fault
+def entries_are_packed(patch: Patch) -> None:
+    real = HOST.ledger_entries
+
+    def entries(*given: Any) -> Any:
+        return [
+            replace(e, extent=replace(e.extent, stride=torch.empty(e.extent.shape).stride()))
+            for e in real(*given)
+        ]
+
+    patch.setattr(HOST, "ledger_entries", entries)
+
+
+@fault
+def smaller_graphs_have_an_empty_ledger(patch: Patch) -> None:
+    real = BUCKETS.capture
+    sizes: list[int] = []
+
+    def capture(fn: Any, *static: Tensor, **how: Any) -> Any:
+        graph = real(fn, *static, **how)
+        sizes.append(static[0].shape[0])
+        if sizes[-1] < max(sizes):
+            graph.ledger = LEDGER.AddressLedger(())
+        return graph
+
+    def capture_buckets(*given: Any, **how: Any) -> Any:
+        sizes.clear()
+        return real_buckets(*given, **how)
+
+    entry = importlib.import_module("ir.capture")
+    real_buckets = entry.capture_buckets
+    patch.setattr(BUCKETS, "capture", capture)
+    patch.setattr(entry, "capture_buckets", capture_buckets)
+
+
+@fault
 def seal_is_forgotten(patch: Patch) -> None:
     patch.setattr(GRAPH.CapturedGraph, "seal", lambda self: None)
     patch.setattr(GRAPH.CapturedGraph, "release", lambda self: None)

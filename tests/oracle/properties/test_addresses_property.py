@@ -128,7 +128,7 @@ def test_what_cannot_be_driven_is_undecided():
 def test_a_legal_capture_that_is_refused_decides_nothing_else():
     case = plain_case(SeededChooser(1, "refused"))
     refused = RefusedBy(family="capture", reason="host-sync", text="no")
-    seen = replace(returned(case), refused=refused, events=(), ledger=())
+    seen = replace(returned(case), refused=refused, events=(), ledgers=())
     assert disagreements(case, lambda _case: seen) == [("capture-completion", "refused-legal")]
 
 
