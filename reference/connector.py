@@ -2,8 +2,8 @@
 
 One step of the worker side is bind, start of loads, passes over the layers (in each layer the
 wait before its attention, the save after it), wait for saves, what has finished, clear. A real
-step has one pass, a dummy step at least one. A dummy step moves nothing. KV is named by what it
-is the KV of: the tokens up to and including its own.
+step has one pass, a dummy step at least one, each gone through. A dummy step moves nothing. KV is
+named by what it is the KV of: the tokens up to and including its own.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Step:
             return call is Call.START
         due = [(c, i) for i in range(self.layers) for c in (Call.LOAD, Call.SAVE)]
         match call:
-            case Call.PASS:
-                return self.dummy or passes == 0
-            case Call.REPLAYED:
-                return self.captured and (self.dummy or passes == 0)
+            case Call.PASS | Call.REPLAYED:
+                # A pass that was begun is gone through: KV of its layers is on the way.
+                again = self.dummy and self.hooks in ([], due)
+                return (passes == 0 or again) and (call is Call.PASS or self.captured)
             case Call.LOAD | Call.SAVE:
                 return passes > 0 and due[len(self.hooks) :][:1] == [(call, layer)]
             case Call.WAIT:
@@ -117,8 +117,7 @@ def misplaced(
     step = Step(layers=layers, dummy=dummy, captured=captured)
     seen = 0
     for i, (call, layer) in enumerate(calls):
-        at_seam = len(step.hooks) in (0, 2 * layers)
-        if call is Call.LOAD and layer == 0 and at_seam and step.admits(Call.PASS):
+        if call is Call.LOAD and layer == 0 and step.admits(Call.PASS):
             step.call(Call.PASS)
             seen += 1
         if call is Call.WAIT and passes == 0 and step.admits(Call.REPLAYED):

@@ -99,10 +99,19 @@ class WorkerStep:
 
     def begin_pass(self) -> None:
         """Before the first layer of a forward pass. A real step has one, a dummy step any number,
-        since a capture runs the layers more than once."""
+        since a capture runs the layers more than once.
+
+        Raises LifecycleError within a pass: one that was begun is gone through, or the step ends.
+        """
         self._require("a forward pass", _Phase.LAYERS)
         if self._passes and not self.dummy:
             raise LifecycleError("a forward pass", "the second of a real step", "one")
+        if self._hooks not in (0, 2 * len(self._layers)):
+            raise LifecycleError(
+                "a forward pass",
+                f"begun after {self._hooks} hooks of another",
+                f"after a whole pass of {2 * len(self._layers)} hooks",
+            )
         self._passes += 1
         self._hooks = 0
 

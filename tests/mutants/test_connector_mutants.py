@@ -100,6 +100,11 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "request; "
         "by hand, real: start_load_kv:0 begin_pass:0 begin_pass:0"
     ),
+    ("passes_may_be_left_half_way", "connector-hooks", "accepted", "by-hand", ""): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "by hand, dummy: start_load_kv:0 begin_pass:0 wait_for_layer_load:0 begin_pass:0"
+    ),
     ("dummy_steps_run_once", "connector-hooks", "refused", "by-hand", ""): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
         "request; "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reference.connector import Caches, Call, Mode, Request, Step, mode
+from reference.connector import Caches, Call, Misplaced, Mode, Request, Step, misplaced, mode
 
 WHOLE = [
     (Call.START, 0),
@@ -40,6 +40,44 @@ def test_a_replay_stands_for_a_pass_only_where_hooks_are_captured():
     assert step.admits(Call.PASS)
     step.call(Call.WAIT)
     assert step.admits(Call.FINISHED)
+
+
+@pytest.mark.parametrize("captured", [False, True])
+@pytest.mark.parametrize("dummy", [False, True])
+def test_what_a_connector_sees_of_admitted_calls_is_not_misplaced(dummy: bool, captured: bool):
+    """Every way through a step of two layers and at most two passes: both rules say the same."""
+    layers, invisible = 2, (Call.PASS, Call.REPLAYED)
+
+    def ways(calls: tuple[tuple[Call, int], ...]):
+        step = Step(layers=layers, dummy=dummy, captured=captured)
+        for call, layer in calls:
+            step.call(call, layer)
+        if step.whole:
+            yield calls
+            return
+        begun = sum(call in invisible for call, _ in calls)
+        for call in Call:
+            for layer in range(layers if call in (Call.LOAD, Call.SAVE) else 1):
+                if step.admits(call, layer) and (call not in invisible or begun < 2):
+                    yield from ways((*calls, (call, layer)))
+
+    found = list(ways(()))
+    assert found
+    for way in found:
+        seen = [(call, layer) for call, layer in way if call not in invisible]
+        passes = [call for call, _ in seen].count(Call.LOAD) // layers
+        assert misplaced(seen, layers=layers, dummy=dummy, captured=captured, passes=passes) is None
+
+
+def test_half_a_pass_is_no_pass():
+    step = Step(layers=1, dummy=True, captured=True)
+    for call in (Call.START, Call.PASS, Call.LOAD):
+        step.call(call)
+    assert not step.admits(Call.PASS)
+    assert not step.admits(Call.REPLAYED)
+    half = [(Call.START, 0), (Call.LOAD, 0), (Call.LOAD, 0), (Call.SAVE, 0)]
+    wrong = misplaced(half, layers=1, dummy=True, captured=True, passes=None)
+    assert wrong == Misplaced(2, "wait_for_layer_load")
 
 
 def test_a_policy_decides_under_full_alone():

@@ -208,6 +208,28 @@ def test_a_dummy_step_may_run_its_layers_more_than_once(noting):
     assert connector.calls.count("load b") == 2
 
 
+def begun_again(step: WorkerStep, hooks: int) -> None:
+    until_pass(step)
+    for i in range(hooks):
+        layer = LAYERS[i // 2]
+        if i % 2:
+            step.save_kv_layer(layer, CACHE)
+        else:
+            step.wait_for_layer_load(layer)
+    step.begin_pass()
+
+
+@pytest.mark.parametrize("hooks", [1, 2, 3])
+def test_a_pass_that_was_begun_is_gone_through_in_dummy_steps_too(noting, hooks: int):
+    connector = noting()
+    with (
+        pytest.raises(LifecycleError, match=f"begun after {hooks} hooks of another; accepted: "),
+        worker_step(connector, prepare(connector), LAYERS) as step,
+    ):
+        begun_again(step, hooks)
+    assert connector.bound is None
+
+
 def test_metadata_travels_between_processes(connector):
     prepared = prepare(connector, REAL)
     assert pickle.loads(pickle.dumps(prepared)) == prepared

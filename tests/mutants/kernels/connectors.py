@@ -50,6 +50,7 @@ _prepare = lifecycle.prepare
 _batch_of = batches.batch_of
 _build = StoredPrompts.build
 _save_hook = WorkerStep.save_kv_layer
+_begin = WorkerStep.begin_pass
 _close = WorkerStep.close
 _entered = Runner._entered
 _run = Runner._run
@@ -206,9 +207,18 @@ def _graphs_are_replayed_twice(patch: Patch) -> None:
 
 def _real_steps_may_run_twice(patch: Patch) -> None:
     def begin_pass(self: WorkerStep) -> None:
-        self._require("a forward pass", lifecycle._Phase.LAYERS)
-        self._passes += 1
-        self._hooks = 0
+        passes, self._passes = self._passes, 0
+        _begin(self)
+        self._passes += passes
+
+    patch.setattr(WorkerStep, "begin_pass", begin_pass)
+
+
+def _passes_may_be_left_half_way(patch: Patch) -> None:
+    def begin_pass(self: WorkerStep) -> None:
+        if self._passes and self.dummy:
+            self._hooks = 0
+        _begin(self)
 
     patch.setattr(WorkerStep, "begin_pass", begin_pass)
 
@@ -217,11 +227,9 @@ def _dummy_steps_run_once(patch: Patch) -> None:
     """A capture runs the layers more than once."""
 
     def begin_pass(self: WorkerStep) -> None:
-        self._require("a forward pass", lifecycle._Phase.LAYERS)
         if self._passes:
             raise LifecycleError("a forward pass", "the second", "one")
-        self._passes += 1
-        self._hooks = 0
+        _begin(self)
 
     patch.setattr(WorkerStep, "begin_pass", begin_pass)
 
@@ -607,6 +615,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _last_layer_is_not_saved,
                 _graphs_are_replayed_twice,
                 _real_steps_may_run_twice,
+                _passes_may_be_left_half_way,
                 _dummy_steps_run_once,
                 _refused_calls_reach_the_connector,
                 _steps_may_end_early,
