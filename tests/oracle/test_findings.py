@@ -22,16 +22,12 @@ def _cell(entry: KnownEntry) -> Cell:
 
 
 def _missed(decided: set[Cell] | None = None, **chosen: Any) -> set[KnownEntry]:
-    """What such a run of torch misses that sees none of them; all it drove was decided."""
+    """What such a run of torch misses that sees none of them and ``decided`` something there."""
     selection = replace(Selection(subjects=("torch",)), **chosen)
     units = plan(selection, PROPERTIES, PROVIDERS)
     noted = Disagreements(selection, PROVIDERS, {"torch": VERSION}, units)
-    driven = {
-        (u.subject, u.prop, u.op, provider, route)
-        for u in units
-        for provider, route, _contract in u.drives
-    }
-    lines = noted.unreproduced(dict.fromkeys(driven if decided is None else decided, 1))
+    everywhere = {_cell(entry) for entry in ENTRIES}
+    lines = noted.unreproduced(dict.fromkeys(everywhere if decided is None else decided, 1))
     # Entries that share a fingerprint and a reason are told apart by what was observed.
     return {entry for entry in ENTRIES if f"{entry.fingerprint}: {entry.reason}" in lines}
 
