@@ -10,6 +10,7 @@ from reference.model import OpCase
 from .cost import cost, simpler
 from .forms import fewer_arguments, plainer_dtypes, plainer_memory, plainer_scalars
 from .refused import smaller_refused
+from .sequences import shorter_sequences
 from .sizes import flatter, smaller
 from .values import plainer_values
 
@@ -27,11 +28,18 @@ def _smaller(declaration: OpDeclaration, case: OpCase) -> Iterator[OpCase]:
         yield from flatter(declaration, case, binding)
 
 
+def _sequences(declaration: OpDeclaration, case: OpCase) -> Iterator[OpCase]:
+    if not isinstance(declaration.bind(case), Refusal):
+        yield from shorter_sequences(declaration, case)
+
+
 def _values(_declaration: OpDeclaration, case: OpCase) -> Iterator[OpCase]:
     return plainer_values(case)
 
 
 _UNFILTERED: tuple[Pass, ...] = (
+    # Before sizes, which alone lead nowhere while a table points to what they would leave out.
+    _sequences,
     _smaller,
     fewer_arguments,
     plainer_memory,
