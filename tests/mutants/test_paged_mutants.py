@@ -32,10 +32,21 @@ UNPLACED = placed("0.0", "0.0", -1, "0.0, 1.0")
 EXCHANGED = placed("0.0", "1.0", 0, "0.0, 0.0")
 BEYOND = attended("[2, 1, 2, 1, 1] = [0.0, 0.0, 0.0, 1.0]", "[1, 1, 1] = [0.0]", "1.0")
 BEYOND_NAN = attended("[2, 1, 2, 1, 1] = [0.0, 0.0, 0.0, nan]", "[1, 1, 1] = [0.0]", "1.0")
+BEFORE = attended("[2, 1, 2, 1, 1] = [0.0, 0.0, 1.0, 0.0]", "[1, 1, 1] = [0.0]", "1.0")
+NAN = (
+    *attended("[2, 1, 1, 1, 1] = [nan, 0.0]", "[1, 1, 1] = [0.0]", "1.0"),
+    *attended("[2, 1, 1, 1, 1] = [0.0, 0.0]", "[1, 1, 1] = [nan]", "1.0"),
+)
 TURNS = attended(
     "[2, 1, 1, 2, 1] = [0.0, 0.0, 0.0, 1.0]", "[1, 4, 1] = [0.0, 0.0, 0.0, 0.0]", "1.0"
 )
 ONE_CALL = "x: float32[1] = [1.0]; amax: float32[16]; next: int64[1] = [0]"
+# One row more than are looked at together.
+TWO_STEPS = (
+    "kv_cache: float32[2, 3, 14, 1, 1]; query: float32[1, 1, 1] = [1.0]; "
+    "block_tables: int32[1, 5] = [0, 0, 0, 2, 1]; seq_lens: int32[1] = [65]; scale: 1.0"
+)
+NO_CALL = "x: float32[1] = [0.0]; amax: float32[16]; next: int64[1] = [0]"
 SMALLEST = {
     ("at_once", "quant_fp8_delayed", "values: value"): ONE_CALL,
     ("forgets", "quant_fp8_delayed", "mutation: input-written"): ONE_CALL,
@@ -46,17 +57,20 @@ SMALLEST = {
     ("slot_zero", "reshape_and_cache", "mutation: input-written"): UNPLACED,
     ("values_first", "reshape_and_cache", "values: value"): EXCHANGED,
     ("values_first", "reshape_and_cache", "mutation: input-written"): EXCHANGED,
-    ("one_more", "paged_decode_attention", "values: value"): BEYOND,
+    ("one_more", "paged_decode_attention", "values: value"): BEYOND + BEFORE,
     ("one_more", "paged_decode_attention", "values: nan"): BEYOND_NAN,
     ("weighs_all", "paged_decode_attention", "values: nan"): BEYOND_NAN,
     ("pads_the_end", "paged_decode_attention", "mutation: input-written"): BEYOND,
     ("modulo", "paged_decode_attention", "values: value"): TURNS,
+    ("drops_nan", "paged_decode_attention", "values: nan"): NAN,
+    ("no_rescale", "paged_decode_attention", "values: value"): TWO_STEPS,
+    ("not_yet_full", "quant_fp8_delayed", "values: value"): NO_CALL,
 }
 CHOSEN = {
     "ops": ("reshape_and_cache", "paged_decode_attention", "quant_fp8_delayed"),
     "providers": (
         "slot_zero", "from_the_end", "values_first", "one_more", "modulo", "weighs_all",
-        "pads_the_end", "at_once", "forgets",
+        "pads_the_end", "drops_nan", "no_rescale", "at_once", "forgets", "not_yet_full",
     ),
     "routes": ("eager",),
     "dtypes": ("float32",),
