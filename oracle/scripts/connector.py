@@ -110,7 +110,8 @@ def _step(case: ConnectorCase, expected: ExpectedRun, step: ExpectedStep) -> dic
     moved = step.moved
     given: dict[str, object] = {
         "kind": step.kind,
-        "calls": None if captured else [whole] if entered else [],
+        "calls": [whole] if entered else [],
+        "captured": captured,
         "device": ran if entered and not captured else None,
         "known": step.known.astype(int).tolist(),
         "matched": dict(step.matched) if case.connector != "none" else {},

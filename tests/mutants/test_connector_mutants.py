@@ -87,6 +87,10 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("last_layer_is_not_saved", "connector-hooks", "misplaced", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),
+    ("captures_start_no_loads", "connector-hooks", "misplaced", "staged", "full"): (
+        "staged of 64 tokens, full, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks "
+        "of 1, 1 a request"
+    ),
     ("steps_are_cleared_twice", "connector-hooks", "misplaced", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a request"
     ),
@@ -416,6 +420,7 @@ def status_of(script: Path) -> int:
         ("undeclared_connectors_are_refused_late", "undeclared", "full"),
         ("graphs_are_given_up_silently", "file", "full"),
         ("last_layer_is_not_saved", "file", "eager"),
+        ("captures_start_no_loads", "staged", "full"),
         ("graphs_are_replayed_twice", "staged", "full"),
         ("steps_may_end_early", "by-hand", ""),
         ("refused_calls_reach_the_connector", "by-hand", ""),

@@ -197,6 +197,22 @@ def _last_layer_is_not_saved(patch: Patch) -> None:
     patch.setattr(WorkerStep, "save_kv_layer", save_kv_layer)
 
 
+def _captures_start_no_loads(patch: Patch) -> None:
+    """Only the step in which graphs are captured never tells the connector that it starts."""
+    warm_up = Runner.warm_up
+
+    def without(self: Runner) -> None:
+        with pytest.MonkeyPatch.context() as during:
+            if self.mode is GraphMode.FULL:
+                during.setattr(WorkerStep, "start_load_kv", untold)
+            warm_up(self)
+
+    def untold(self: WorkerStep) -> None:
+        self._phase = lifecycle._Phase.LAYERS
+
+    patch.setattr(Runner, "warm_up", without)
+
+
 def _graphs_are_replayed_twice(patch: Patch) -> None:
     def replay(self: BucketedGraphs, *inputs: torch.Tensor) -> object:
         _replay(self, *inputs)
@@ -613,6 +629,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _dummy_runs_are_left_out,
                 _hooks_are_turned_off_in_dummy_runs,
                 _last_layer_is_not_saved,
+                _captures_start_no_loads,
                 _graphs_are_replayed_twice,
                 _real_steps_may_run_twice,
                 _passes_may_be_left_half_way,
