@@ -14,7 +14,10 @@ IDLE_SECONDS = 0.002
 
 
 def die_with(parent: int) -> None:
-    """Let the kernel end this process when its parent ends, stopped or not."""
+    """Let the kernel end this process when its parent ends, stopped or not.
+
+    More exactly, when the thread ends that has started it: see `starter`.
+    """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(1)

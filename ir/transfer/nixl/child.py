@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import PeerError
+from .starter import started
 
 START_SECONDS = 180.0
 """An engine that runs a model imports torch first: over a minute where eight want each core."""
@@ -22,6 +23,7 @@ ANSWER_SECONDS = 20.0
 class ChildProcess:
     """Runs `program` with `arguments`, the descriptor of its pipe, `files` and our process id.
 
+    Any thread may start one, and may end before it.
     `tls` goes to UCX as ``UCX_TLS``, None for its default. A process that has not answered within
     `patience` seconds is not asked again: its answer could come as that to another command.
     """
@@ -51,11 +53,13 @@ class ChildProcess:
         if self._tls is not None:
             environment["UCX_TLS"] = self._tls
         numbers = (theirs.fileno(), *self._files, os.getpid())
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", self._program, *self._arguments, *map(str, numbers)],
-            pass_fds=(theirs.fileno(), *self._files),
-            env=environment,
-            stdin=subprocess.DEVNULL,
+        self._process = started(
+            lambda: subprocess.Popen(
+                [sys.executable, "-c", self._program, *self._arguments, *map(str, numbers)],
+                pass_fds=(theirs.fileno(), *self._files),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+            )
         )
         theirs.close()
         self._pipe = ours
