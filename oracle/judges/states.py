@@ -1,6 +1,7 @@
 """The judges of state: each looks at the first action that did anything else than it must.
 
-What comes after that action may follow from it, and says nothing more.
+What comes after that action may follow from it, and says nothing more. Between them they look at
+all that makes an action differ, so that a script without a disagreement has no such action.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Differing:
     known: int
     """How many objects there were before it."""
 
+    @property
+    def settled(self) -> bool:
+        """Whether it was refused where it must be, or accepted where it must be."""
+        return (self.seen.raised is None) == (not self.wanted.rule)
+
     def place(self, observed: object, expected: object) -> Place:
         shown = f"{self.action.verb}: {observed}"
         return Place(name="action", index=(self.number,), observed=shown, expected=f"{expected}")
@@ -61,7 +67,7 @@ def state_evidence(case: StateCase, expected: ExpectedState, observation: Any) -
         known = 0
         answers = zip(case.actions, observation.answers, expected.answers, strict=True)
         for number, (action, seen, wanted) in enumerate(answers):
-            if _differs(seen, wanted):
+            if _differs(action, seen, wanted):
                 found = Differing(
                     number=number, action=action, seen=seen, wanted=wanted, known=known
                 )
@@ -75,10 +81,11 @@ def is_telling(evidence: StateEvidence) -> bool:
     return any(answer.changed or answer.rule for answer in evidence.expected.answers)
 
 
-def _differs(seen: StateAnswer, wanted: ExpectedAnswer) -> bool:
+def _differs(action: StateAction, seen: StateAnswer, wanted: ExpectedAnswer) -> bool:
     return (
         wrong_refusal(seen.raised, wanted) is not None
-        or (seen.objects, seen.values, seen.text) != (wanted.objects, wanted.values, wanted.text)
+        or (seen.objects, seen.values) != (wanted.objects, wanted.values)
+        or (action.verb in FACTS and seen.text != wanted.text)
         or _ran(seen) != _calls(wanted)
         or dict(seen.changed) != dict(wanted.changed)
         or not set(seen.moved) <= set(wanted.moved)
@@ -152,7 +159,9 @@ def state_creation(evidence: StateEvidence) -> Verdict:
         return disagrees(name, "not-created", place)
     if [each[:2] for each in seen] != [each[:2] for each in wanted]:
         return disagrees(name, "created-elsewhere", place)
-    return agrees(name)
+    numbers = [[each[2] for each in side] for side in (seen, wanted)]
+    place = at.place(f"made objects {numbers[0]}", f"objects {numbers[1]}")
+    return disagrees(name, "created-elsewhere", place)
 
 
 def _told(calls: Any) -> str:
@@ -171,7 +180,10 @@ def state_identity(evidence: StateEvidence) -> Verdict:
         return _nothing(evidence, name)
     seen, wanted = at.seen.objects, at.wanted.objects
     if len(seen) != len(wanted):
-        return not_applicable(name, "nothing-handed-out")
+        if not at.settled:
+            return not_applicable(name, "nothing-handed-out")
+        place = at.place(f"{len(seen)} objects", f"{len(wanted)} objects")
+        return disagrees(name, "another-object", place)
     for one, other in zip(seen, wanted, strict=True):
         if one != other:
             place = at.place(f"object {one}", f"object {other}")
@@ -185,9 +197,8 @@ def state_values(evidence: StateEvidence) -> Verdict:
     at = evidence.differing
     if at is None:
         return _nothing(evidence, name)
-    if at.seen.raised is not None or at.wanted.rule:
-        return not_applicable(name, "refused")
-    if at.seen.values != at.wanted.values:
+    # What is refused returns nothing, and may leave something behind all the same.
+    if at.settled and at.seen.values != at.wanted.values:
         return disagrees(name, "output", at.place(at.seen.values, at.wanted.values))
     for number, content in at.wanted.changed.items():
         found = at.seen.changed.get(number)
@@ -204,8 +215,12 @@ def state_isolation(evidence: StateEvidence) -> Verdict:
     at = evidence.differing
     if at is None:
         return _nothing(evidence, name)
+    # An object that appears is told by whoever handed it out or made it.
+    told = {*at.seen.objects, *(each.number for each in at.seen.ran)}
     for number, content in at.seen.changed.items():
-        if number < at.known and number not in at.wanted.changed:
+        if number in at.wanted.changed:
+            continue
+        if number < at.known or number not in told:
             place = at.place(f"object {number} holds {content}", "as before")
             return disagrees(name, "wrote-another", place)
     return agrees(name)
@@ -217,9 +232,10 @@ def state_facts(evidence: StateEvidence) -> Verdict:
     at = evidence.differing
     if at is None:
         return _nothing(evidence, name)
-    if at.seen.text == at.wanted.text or at.seen.raised is not None or at.wanted.rule:
+    fact = FACTS.get(at.action.verb)
+    if fact is None or not at.settled or at.seen.text == at.wanted.text:
         return agrees(name)
-    return disagrees(name, FACTS[at.action.verb], at.place(at.seen.text, at.wanted.text))
+    return disagrees(name, fact, at.place(at.seen.text, at.wanted.text))
 
 
 def state_addresses(evidence: StateEvidence) -> Verdict:

@@ -38,7 +38,7 @@ STATE_JUDGES = (
             "created-again": "a creation function ran for a state that there was already",
             "created-unasked": "a state was made that nobody asked for",
             "not-created": "no state was made where one must be",
-            "created-elsewhere": "a creation function ran for another state, or in another scope",
+            "created-elsewhere": "one ran for another state or scope, or made another object",
         },
         judge=state_creation,
     ),
@@ -47,7 +47,7 @@ STATE_JUDGES = (
         claim="a state is one object, and the object of no other state",
         codes=("CG", "ALIAS"),
         kinds={
-            "another-object": "a state was replaced by another object",
+            "another-object": "another object was handed out, or more or fewer of them",
             "shared": "the object of another state was handed out",
         },
         judge=state_identity,

@@ -1,5 +1,6 @@
 """The property of state: identity, what is judged where, its summary and demands."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -8,9 +9,11 @@ import pytest
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.states import state_case
 from oracle.checking import CaseChecker
+from oracle.judges import judge_named
+from oracle.judges.states import FACTS, state_evidence
 from oracle.kinds import Terms, kind_named
 from oracle.observation import Died, Raised
-from oracle.observation.state import CompiledGraph, StateReturned
+from oracle.observation.state import CompiledGraph, Ran, StateAnswer, StateReturned
 from oracle.plan import QUICK, Selection, plan
 from oracle.properties import PROPERTIES
 from oracle.properties.state import demands, summary
@@ -95,6 +98,58 @@ def test_what_follows_from_a_difference_says_nothing_more():
         if 0 not in expect_state(case).answers[first].moved:
             found = disagreements(case, lambda _case, a=answers: replace(seen, answers=a))
             assert found == [("state-addresses", "moved")]
+
+
+def changed_answers(answer: StateAnswer, known: int) -> Iterator[StateAnswer]:
+    """The answer with one thing of it different, for everything that an answer has."""
+    yield replace(answer, raised=Raised("ValueError", (), "x"))
+    yield replace(answer, raised=None if answer.raised else Raised("StateError", (), "x"))
+    yield replace(answer, objects=(*answer.objects, known + 7))
+    yield replace(answer, values=(*answer.values, 7))
+    yield replace(answer, text=f"{answer.text}!")
+    yield replace(answer, ran=(*answer.ran, Ran(name="a", keys={}, number=known + 7)))
+    yield replace(answer, changed={**answer.changed, known + 7: (7,)})
+    yield replace(answer, moved=(*answer.moved, known + 7))
+    yield replace(answer, graphs=(CompiledGraph(removed=0, kept=("written-later",)),))
+    for i in range(len(answer.objects)):
+        yield replace(answer, objects=(*answer.objects[:i], known + 7, *answer.objects[i + 1 :]))
+        yield replace(answer, objects=answer.objects[:i] + answer.objects[i + 1 :])
+    for i, value in enumerate(answer.values):
+        yield replace(answer, values=(*answer.values[:i], value + 1, *answer.values[i + 1 :]))
+    for i, ran in enumerate(answer.ran):
+        others = [replace(ran, name="z"), replace(ran, keys={"layer": "z"})]
+        others += [replace(ran, number=n) for n in (None, known + 7) if n != ran.number]
+        for other in others:
+            yield replace(answer, ran=(*answer.ran[:i], other, *answer.ran[i + 1 :]))
+        yield replace(answer, ran=answer.ran[:i] + answer.ran[i + 1 :])
+    for number, content in answer.changed.items():
+        yield replace(answer, changed={**answer.changed, number: (*content, 7)})
+        yield replace(answer, changed={n: c for n, c in answer.changed.items() if n != number})
+    for number in set(range(known)) - set(answer.changed):
+        yield replace(answer, changed={**answer.changed, number: (77,)})
+
+
+@pytest.mark.parametrize("stream", STATE.streams("state", ""), ids=lambda s: s.name)
+def test_whatever_of_an_answer_differs_some_judge_disagrees(stream):
+    judges = [judge_named(name) for name in STATE.judges]
+    told = set()
+    for index in range(60):
+        case = stream.case(0, index)
+        expected, seen = expect_state(case), observe(case)
+        assert isinstance(seen, StateReturned)
+        known = 0
+        for i, (action, answer) in enumerate(zip(case.actions, seen.answers, strict=True)):
+            for other in changed_answers(answer, known):
+                answers = (*seen.answers[:i], other, *seen.answers[i + 1 :])
+                evidence = state_evidence(case, expected, replace(seen, answers=answers))
+                found = [judge.judge(evidence) for judge in judges]
+                kinds = {v.kind for v in found if v.outcome is Outcome.DISAGREES}
+                # No judge reads a text of what tells no fact.
+                silent = other.text != answer.text and action.verb not in FACTS
+                assert bool(kinds) != silent, (case, i, other)
+                told |= kinds
+            known = max((known, *(number + 1 for number in answer.changed)))
+    assert told >= {"content", "wrote-another", "created-elsewhere", "another-object", "output"}
 
 
 @pytest.mark.parametrize(("how", "kind"), [("SIGSEGV", "crash"), ("timeout", "timeout")])
