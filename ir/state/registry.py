@@ -314,8 +314,10 @@ class IrState:
     def seal(self, graph: str) -> None:
         """From here on refuse what would change a tensor that this captured graph uses.
 
-        Creating, replacing or growing a tensor state raises SealedError; one that was resized or
-        moved without asking raises at its next `get`, or in `verify`.
+        Creating, replacing, growing or dropping a tensor state raises SealedError; one resized or
+        moved without asking does at its next `get`, or in `verify`. A name counts as one of tensors
+        until a value of it was seen and none held any: its first `get` is refused whatever it
+        makes. What an override adds goes with it; a name registered anew begins with nothing.
         """
         with self._lock:
             if graph in self._seals:

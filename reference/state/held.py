@@ -30,21 +30,21 @@ class Held:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Layer:
-    """States made by one creation function. `seen`: whether they held tensors, of each made."""
+    """States made by one creation function.
+
+    below: of an override, the layer that it hides. opened: how many objects of any layer had been
+    kept before this one began.
+    """
 
     number: int
     holds: str
     needs: str
-    seen: set[bool]
+    below: Layer | None
+    opened: int
     states: dict[Scope, Held] = field(default_factory=dict)
     calls: int = 0
     memory: list[int] = field(default_factory=lambda: [0])
     """What "shared" states are views of."""
-
-    @property
-    def harmless(self) -> bool:
-        """Whether it is known to make nothing that a captured graph could lose."""
-        return self.seen == {False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

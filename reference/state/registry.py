@@ -26,6 +26,8 @@ class StateModel:
         self._making: list[tuple[_Place, int]] = []
         self.objects: list[Held] = []
         """Everything that was ever made, by identity."""
+        # What was made or put in place as a state, with the layer whose it was, in order.
+        self._kept: list[tuple[Layer, Held]] = []
         self.calls: list[Call] = []
         """Which creation functions ran, in order of their ends."""
 
@@ -55,7 +57,7 @@ class StateModel:
             if not again:
                 raise StateRefused("registered", (name,))
             self._refuse_sealed(name)
-        self.kinds[name] = Kind(per=per, layers=[self._layer(holds, needs, set())])
+        self.kinds[name] = Kind(per=per, layers=[self._layer(holds, needs)])
 
     def unregister(self, name: str) -> None:
         self._kind(name)
@@ -66,7 +68,7 @@ class StateModel:
         """Returns the number of the override, to end it by."""
         kind = self._kind(name)
         self._refuse_sealed(name)
-        kind.layers.append(self._layer(holds, "", set(kind.layers[-1].seen)))
+        kind.layers.append(self._layer(holds, "", below=kind.layers[-1]))
         return kind.layers[-1].number
 
     def end_override(self, name: str, number: int) -> None:
@@ -151,7 +153,7 @@ class StateModel:
             raise StateRefused("model-state")
         self._refuse_sealed(name)
         layer = self.kinds[name].layers[-1]
-        layer.seen.add(held.tensors)
+        self._kept.append((layer, held))
         layer.states[place[1]] = held
 
     def grow(self, context: int, name: str, size: int) -> Held:
@@ -165,7 +167,9 @@ class StateModel:
             raise StateRefused("sealed", self.sealed)
         larger = self._object("tensor", held.content + [0] * (size - len(held.content)))
         _, scope = self._meant(context, name, None, None)
-        self.kinds[name].layers[-1].states[scope] = larger
+        layer = self.kinds[name].layers[-1]
+        self._kept.append((layer, larger))
+        layer.states[scope] = larger
         return larger
 
     def discard(self, name: str) -> None:
@@ -249,7 +253,7 @@ class StateModel:
     def _created(self, name: str, scope: Scope, layer: Layer, keys: Mapping[str, str]) -> Held:
         if ((name, scope), layer.number) in self._making:
             raise StateRefused("cycle", (name,))
-        if self._seals and not layer.harmless:
+        if self._seals and not self._harmless(layer):
             raise StateRefused("sealed", self.sealed)
         with self._being_made((name, scope), layer.number):
             held = self._made(name, layer, keys)
@@ -260,7 +264,7 @@ class StateModel:
             for place, other in self.entries()
         ):
             raise StateRefused("shares-memory")
-        layer.seen.add(held.tensors)
+        self._kept.append((layer, held))
         if self._seals and held.tensors:
             raise StateRefused("sealed", self.sealed)
         layer.states[scope] = held
@@ -306,9 +310,23 @@ class StateModel:
             self._making.pop()
 
     def _refuse_sealed(self, name: str) -> None:
-        if self._seals and not self.kinds[name].layers[-1].harmless:
+        if self._seals and not self._harmless(self.kinds[name].layers[-1]):
             raise StateRefused("sealed", self.sealed)
 
-    def _layer(self, holds: str, needs: str, seen: set[bool]) -> Layer:
+    def _harmless(self, layer: Layer) -> bool:
+        """Whether what a captured graph reads cannot be among its states, as far as was seen.
+
+        Something must have been seen, and nothing with a tensor in it: of its own, and of what it
+        hides from the time before it did.
+        """
+        found: list[Held] = []
+        seen = self._kept
+        at: Layer | None = layer
+        while at is not None:
+            found += [held for each, held in seen if each is at]
+            at, seen = at.below, seen[: at.opened]
+        return bool(found) and not any(held.tensors for held in found)
+
+    def _layer(self, holds: str, needs: str, below: Layer | None = None) -> Layer:
         number, self._layer_count = self._layer_count, self._layer_count + 1
-        return Layer(number=number, holds=holds, needs=needs, seen=seen)
+        return Layer(number=number, holds=holds, needs=needs, below=below, opened=len(self._kept))

@@ -133,3 +133,28 @@ def test_a_handle_in_the_place_of_a_tensor_frees_no_other(registry: IrState):
         with pytest.raises(SealedError):
             change()
     assert registry.get("ws", "a") is held
+
+
+def test_a_handle_replaced_in_frees_a_name_and_registering_anew_forgets_it(registry: IrState):
+    registry.register_type("new", object, per="layer")
+    registry.replace("new", object(), "a")
+    registry.seal("g")
+    assert registry.get("new", "b") is registry.get("new", "b")
+    registry.register_type("new", object, replace=True)
+    with pytest.raises(SealedError, match="would be created"):
+        registry.get("new")
+
+
+def test_what_an_override_adds_to_what_was_seen_goes_with_it(registry: IrState):
+    registry.register_type("new", object, per="layer")
+    with registry.override("new", object):
+        registry.get("new", "a")
+    with registry.override("new", lambda: torch.zeros(1)):
+        registry.get("new", "a")
+    registry.seal("g")
+    with pytest.raises(SealedError, match="would be created"):
+        registry.get("new", "a")
+    registry.unseal("g")
+    registry.get("new", "a")
+    registry.seal("g")
+    assert registry.get("new", "b") is registry.get("new", "b")
