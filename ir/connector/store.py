@@ -1,46 +1,22 @@
-"""A store of KV on disk: one safetensors file an entry, written so that it is whole or absent.
-
-An entry is written beside its place, synced, and renamed over it: a reader, and whoever comes
-after a crash, finds the old file or the new one (rename(2) replaces atomically; the directory is
-synced too, so that the name survives a power cut).
-"""
+"""A store of KV on disk: one safetensors file an entry, written so that it is whole or absent."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from ir.atomic_file import sweep, write_atomically
 from ir.connector.errors import LoadError
 
-_count = itertools.count()
+SUFFIX = ".safetensors"
 
 
 def entry_key(model: str, tokens: tuple[int, ...]) -> str:
     """The name of the KV of a token sequence, computed by a model."""
     return hashlib.sha256(f"{model} {','.join(map(str, tokens))}".encode()).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Put `data` at `path`; a crash at any point leaves what was there, or all of `data`."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_count)}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 class FileStore:
@@ -54,7 +30,7 @@ class FileStore:
         self.root.mkdir(parents=True, exist_ok=True)
 
     def path(self, key: str) -> Path:
-        return self.root / f"{key}.safetensors"
+        return self.root / f"{key}{SUFFIX}"
 
     def has(self, key: str) -> bool:
         return self.path(key).is_file()
@@ -79,17 +55,4 @@ class FileStore:
 
     def sweep(self) -> int:
         """Delete what crashed writers left behind; says how many files."""
-        left = [p for p in self.root.glob(".*.tmp") if not _alive(int(p.name.split(".")[-3]))]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return sweep(self.root, suffix=SUFFIX)

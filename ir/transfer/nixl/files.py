@@ -1,8 +1,8 @@
 """KV on disk, moved by NIXL, one file an entry: an engine of its own, whose memory is the file.
 
 What one engine saves another loads by a plan like any other: tensor parallelism, blocks and
-layout of the two may differ. A file is written beside its place, synced and renamed over it, and
-carries its length and the SHA-256 of what follows its head: one that is torn is refused.
+layout of the two may differ. A file is whole or absent, and carries its length and the SHA-256 of
+what follows its head: one that is torn all the same is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ir.atomic_file import replacing, sweep
+
 from ..descriptors import Ids, Rows, expand
 from ..geometry import EngineGeometry, Worker
 from ..plan import plan_transfer
@@ -26,6 +28,7 @@ from .errors import FileError
 from .kv_file import Head, as_stored, checked, digest_of, offsets_in, read_head
 from .posix import FileAgent
 
+SUFFIX = ".kv"
 _count = itertools.count()
 
 Bases = Mapping[Worker, tuple[int, ...]]
@@ -54,7 +57,7 @@ class KvFiles:
 
     def path(self, key: str) -> Path:
         """Where an entry lies; a key is any text."""
-        return self.root / f"{hashlib.sha256(key.encode()).hexdigest()}.kv"
+        return self.root / f"{hashlib.sha256(key.encode()).hexdigest()}{SUFFIX}"
 
     def has(self, key: str) -> bool:
         return self.path(key).is_file()
@@ -97,24 +100,15 @@ class KvFiles:
                     (channel.consumer_rows, of.consumer_ids),
                 )
         path = self.path(key)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.{next(_count)}.tmp")
         try:
-            file = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
+            with replacing(path) as file:
                 # Bytes that no block has are a hole: zero, and no cost.
                 os.truncate(file, end)
                 self._carry_out("WRITE", move, file, path, engine, bases)
                 digest = digest_of(file, start)
                 os.pwrite(file, replace(head, digest=digest).encode(), 0)
-                os.fsync(file)
-            finally:
-                os.close(file)
-            os.replace(beside, path)
-            _sync(self.root)
         except OSError as error:
             raise FileError(path, f"not written: {error}", "a place with room for it") from error
-        finally:
-            beside.unlink(missing_ok=True)
 
     def load(
         self,
@@ -171,10 +165,7 @@ class KvFiles:
 
     def sweep(self) -> int:
         """Delete what crashed writers left behind; says how many files."""
-        left = [p for p in self.root.glob(".*.tmp") if not _alive(int(p.name.split(".")[-3]))]
-        for path in left:
-            path.unlink(missing_ok=True)
-        return len(left)
+        return sweep(self.root, suffix=SUFFIX)
 
     def _carry_out(
         self,
@@ -219,22 +210,3 @@ class _Move:
         self.addresses.append(addresses)
         self.offsets.append(expand(*file)[0])
         self.lengths.append(lengths)
-
-
-def _sync(directory: Path) -> None:
-    """Let a name survive a power cut."""
-    opened = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
