@@ -17,9 +17,10 @@ Keys = tuple[tuple[str, str | int | bool], ...]
 Explicit = str | tuple[str | None, ...] | int | None
 """A scope as `get` takes it, None for that of the caller; an int is refused."""
 
-HOLDS = ("tensor", "tree", "handle", "parameter", "shared", "fails-once")
-"""What a creation function makes: a tensor, a tree of two, an object without tensors, what belongs
-to a model, views of one memory, or nothing the first time and then a tensor."""
+HOLDS = ("tensor", "tree", "handle", "parameter", "shared", "fails-once", "nested")
+"""What a creation function makes: a tensor, a dict of two, an object without tensors, what belongs
+to a model, views of one memory, nothing the first time and then a tensor, or a tuple of a dict and
+a list with a tensor each."""
 
 USES = ("op", "dead", "read")
 """What a layer does: call the op and return its output, call it alone, or return its state."""

@@ -89,7 +89,9 @@ def _action_from_json(data: dict[str, Any]) -> StateAction:
         raise CaseFormatError(f"action {verb!r} has {extra}; accepted: {list(VERBS[verb])}")
     action = StateAction(verb=verb, **others)
     for name in (*_COUNTS, *_AT_LEAST_1):
-        value, least = getattr(action, name), int(name in _AT_LEAST_1)
+        value = getattr(action, name)
+        # The input of an op may be empty.
+        least = int(name in _AT_LEAST_1 and (verb, name) != ("call", "size"))
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise CaseFormatError(f"action {verb!r}: {name} is {value!r}; accepted: >= {least}")
     if action.holds not in HOLDS:

@@ -11,7 +11,7 @@ from .held import Call, Held
 from .refusals import StateRefused
 from .registry import StateModel
 
-RACED = ("tensor", "tree", "handle")
+RACED = ("tensor", "tree", "handle", "nested")
 """What threads may race to create: of anything else it is open which of them is refused."""
 
 

@@ -13,8 +13,8 @@ Scope = tuple[str | None, ...]
 class Held:
     """One state. `identity`: which object it is, counted from 0 in the order of making.
 
-    kind: "tensor", "tree" or "handle". `disturbed` counts how often it was resized or moved
-    without asking; `shared` says that it lies in memory that others may lie in.
+    kind: "tensor", "tree", "nested" or "handle". `disturbed` counts how often it was resized or
+    moved without asking; `shared` says that it lies in memory that others may lie in.
     """
 
     identity: int

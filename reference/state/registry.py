@@ -13,6 +13,9 @@ from .scopes import Scopes
 
 _Place = tuple[str, Scope]
 
+PAIRS = ("tree", "nested")
+"""What holds two tensors."""
+
 
 class StateModel:
     """The registry, the scopes of every context, and the seals."""
@@ -133,21 +136,21 @@ class StateModel:
     def update(self, context: int, name: str, amount: int, size: int) -> tuple[Held, list[int]]:
         """A call of the op of a name with `size` times `amount`: the state, and the output.
 
-        A state with tensors adds the sum of its input, a tree counts calls too; the output is the
-        input plus the state then, or times what a handle holds.
+        A state with tensors adds the sum of its input, one with two counts calls in the other; the
+        output is the input plus the state then, or times what a handle holds.
         """
         held = self.get(context, name)
         if not held.tensors:
             return held, [amount * held.content[0]] * size
         held.content[0] += amount * size
-        if held.kind == "tree":
+        if held.kind in PAIRS:
             held.content[1] += 1
         return held, [amount + held.content[0]] * size
 
     def replace(self, context: int, name: str, holds: str, amount: int) -> None:
         """Put a new object in the place of a state."""
-        content = [amount, 0] if holds == "tree" else [amount]
-        held = self._object(holds if holds in ("tree", "handle") else "tensor", content)
+        content = [amount, 0] if holds in PAIRS else [amount]
+        held = self._object(holds if holds in (*PAIRS, "handle") else "tensor", content)
         place = self._meant(context, name, None, None)
         if holds == "parameter":
             raise StateRefused("model-state")
@@ -283,8 +286,8 @@ class StateModel:
             self.calls.append(Call(name=name, keys=dict(keys), identity=None))
             raise
         match layer.holds:
-            case "tree":
-                held = self._object("tree", [0, 0])
+            case "tree" | "nested":
+                held = self._object(layer.holds, [0, 0])
             case "handle":
                 # Each handle is told from the others by a number of its own.
                 held = self._object("handle", [2 + len(self.objects)])

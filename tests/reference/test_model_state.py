@@ -68,6 +68,13 @@ def test_what_is_no_script_is_refused(i: int, fields: dict, message: str):
         case_from_json(broken(i, **fields))
 
 
+def test_the_input_of_an_op_may_be_empty_and_that_of_a_model_may_not():
+    data = case_to_json(StateCase(actions=(StateAction(verb="call", name="a", size=0),)))
+    assert case_from_json(data).actions[0].size == 0
+    with pytest.raises(CaseFormatError, match="action 'run': size is 0; accepted: >= 1"):
+        case_from_json(broken(6, size=0))
+
+
 def test_a_layer_does_one_of_three_things():
     data = case_to_json(CASE)
     data["models"][0][0]["use"] = "sing"

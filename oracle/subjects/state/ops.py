@@ -49,6 +49,9 @@ def op_of(name: str) -> Any:
             if isinstance(held, dict):
                 held["calls"].add_(1)
                 return x + held["sum"].add_(x.sum())
+            if isinstance(held, tuple):
+                held[1][0].add_(1)
+                return x + held[0]["sum"].add_(x.sum())
             return x + held[:1].add_(x.sum())
 
         OPS[name] = _registered(f"state_of_{name}", native, (name,))
@@ -107,12 +110,15 @@ def new_value(holds: str, content: int) -> Any:
     tensor = torch.full((1,), content)
     if holds == "tree":
         return {"sum": tensor, "calls": torch.zeros(1, dtype=torch.int64)}
+    if holds == "nested":
+        return {"sum": tensor}, [torch.zeros(1, dtype=torch.int64)]
     if holds == "parameter":
         return torch.nn.Parameter(tensor, requires_grad=False)
     return tensor
 
 
 def tensors_in(value: Any) -> list[Any]:
-    if isinstance(value, Handle):
-        return []
-    return list(value.values()) if isinstance(value, dict) else [value]
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value
+    return [] if isinstance(value, Handle) else [t for part in parts for t in tensors_in(part)]
