@@ -90,13 +90,31 @@ def scope_of(per: tuple[str, ...] | None, keys: Mapping[str, str]) -> Scope:
     return found[0] if len(found) == 1 else found
 
 
-def check_scope(name: str, scope: Hashable) -> Scope:
-    """A scope as given to `get`, in canonical form. Raises StateError."""
-    if scope is None or isinstance(scope, str):
-        return scope
-    if isinstance(scope, tuple) and all(v is None or isinstance(v, str) for v in scope):
-        return None if all(v is None for v in scope) else scope[0] if len(scope) == 1 else scope
-    raise StateError(
-        f"state {name!r}: scope is {scope!r}; accepted: None, a string, or a tuple of them, one "
-        "for each key that the state is kept by"
-    )
+def check_scope(name: str, scope: Hashable, per: tuple[str, ...] | None) -> Scope:
+    """A scope as given to `get`, in canonical form.
+
+    per: the keys that the state is kept by; where it is None, any number of values is one scope.
+    Raises StateError.
+    """
+    given = scope if isinstance(scope, tuple) else (scope,)
+    values = tuple(v for v in given if v is None or isinstance(v, str))
+    if len(values) < len(given):
+        raise StateError(
+            f"state {name!r}: scope is {scope!r}; accepted: None, a string, or a tuple of them, "
+            "one for each key that the state is kept by"
+        )
+    if per is not None and len(values) != len(per):
+        raise StateError(
+            f"state {name!r}: scope {scope!r} gives {len(values)} of the {len(per)} keys "
+            f"{list(per)} that it is kept by; accepted: {_accepted(per)}"
+        )
+    if all(v is None for v in values):
+        return None
+    return values[0] if len(values) == 1 else values
+
+
+def _accepted(per: tuple[str, ...]) -> str:
+    if not per:
+        return "no scope, since it is one for all"
+    alone = "a string, or " if len(per) == 1 else ""
+    return f"no scope, {alone}a tuple with a string or None for each key"

@@ -99,7 +99,7 @@ class IrState:
         """The state of a scope, created if this is the first use.
 
         scope: None for that of the caller; else the value of the key by which the state is
-        kept, or a tuple of them.
+        kept, or a tuple with a value or None for each of its keys, neither more nor fewer.
         Raises UnknownStateError (a KeyError), UndeclaredStateError, SealedError, StateError.
         """
         if is_dynamo_compiling():
@@ -149,7 +149,7 @@ class IrState:
             )
         if scope is None:
             return name, scope_of(kind.per, decoded(where.text))
-        return name, check_scope(name, scope)
+        return name, check_scope(name, scope, kind.per)
 
     def held(self, key: Key) -> Any:
         """A state that exists. Raises StateError where it does not."""

@@ -15,6 +15,7 @@ RULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "out-of-order": ("ScopeError", "StateError"),
         "bad-scope": ("ScopeError", "StateError"),
         "bad-explicit": ("StateError",),
+        "wrong-number": ("StateError",),
         "registered": ("StateError",),
         "bad-name": ("StateError",),
         "model-state": ("StateError",),

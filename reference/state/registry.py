@@ -235,9 +235,12 @@ class StateModel:
             return name, self._own(kind, self.scopes.keys(context))
         if isinstance(scope, int):
             raise StateRefused("bad-explicit")
-        if isinstance(scope, str):
-            return name, (scope,)
-        return name, () if all(value is None for value in scope) else scope
+        values = (scope,) if isinstance(scope, str) else scope
+        # A kind that names no keys takes whatever it is given for one scope.
+        if kind.per is not None and len(values) != len(kind.per):
+            given = ((value,) for value in values if value is not None)
+            raise StateRefused("wrong-number", (name,), *given, *((key,) for key in kind.per))
+        return name, () if all(value is None for value in values) else values
 
     def _value(self, name: str, scope: Scope, keys: Mapping[str, str]) -> Held:
         layer = self._kind(name).layers[-1]

@@ -1,6 +1,7 @@
 """State is created once for each scope, lazily, and is what its type says."""
 
 import gc
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -125,6 +126,37 @@ def test_a_scope_that_is_none_is_refused(registry: IrState, wrong: Any):
     registry.register_type("amax", zeros)
     with pytest.raises(StateError, match="scope is"):
         registry.get("amax", wrong)
+
+
+@pytest.mark.parametrize(
+    ("per", "given", "accepted"),
+    [
+        ((), "a", "no scope, since it is one for all"),
+        ((), (None,), "no scope, since it is one for all"),
+        (("layer",), (), "no scope, a string, or a tuple with a string or None for each key"),
+        (("layer",), ("a", None), "no scope, a string, or a tuple with a string or None for"),
+        (("layer", "rank"), "a", "no scope, a tuple with a string or None for each key"),
+        (("layer", "rank"), ("a", "0", None), "no scope, a tuple with a string or None for each"),
+    ],
+)
+def test_a_scope_of_more_or_fewer_values_than_keys_is_refused_and_makes_nothing(
+    registry: IrState, per: tuple[str, ...], given: Any, accepted: str
+):
+    registry.register_type("amax", zeros, per=per)
+    count = len(given) if isinstance(given, tuple) else 1
+    shown = f"scope {given!r} gives {count} of the {len(per)} keys {list(per)} that"
+    for ask in (registry.get, registry.exists, lambda n, s: registry.replace(n, zeros(), s)):
+        with pytest.raises(StateError, match=re.escape(shown)) as caught:
+            ask("amax", given)
+        assert accepted in str(caught.value)
+    assert registry.describe().entries == ()
+
+
+def test_a_type_that_names_no_keys_takes_any_number_of_values_for_one_scope(registry: IrState):
+    registry.register_type("amax", zeros)
+    assert registry.get("amax", ("a", "0")) is registry.get("amax", ("a", "0"))
+    assert registry.get("amax", ("a", "0")) is not registry.get("amax", "a")
+    assert registry.get("amax", ()) is registry.get("amax")
 
 
 def test_override_gives_its_own_and_restores_the_same_objects(registry: IrState):
