@@ -7,6 +7,7 @@ something to do; those to which the reference gives no meaning are drawn again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from fuzz.chooser import Chooser
 from reference.model import StateAction, StateCase, StateLayer
@@ -14,24 +15,28 @@ from reference.model.state import Explicit, Keys
 from reference.state import ScriptModel
 
 NAMES = ("a", "b", "c")
-KEYS = ("layer", "layer", "layer", "rank")
+KEYS = ("layer", "layer", "rank")
 VALUES = ("x", "x", "y", "y", 1)
 PER = (None, (), ("layer",), ("layer",), ("layer",), ("layer", "rank"))
-KINDS = ("tensor", "tensor", "tree", "handle")
+KINDS = ("tensor", "tensor", "tree", "handle", "nested")
 ODD_KINDS = (*KINDS, *KINDS, "parameter", "shared", "shared", "fails-once")
+COMPILED_KINDS = ("tensor", "tree", "handle", "handle", "handle", "nested")
+"""A compiled graph may keep hold of a handle, so that there must be some to take others' places."""
 GRAPHS = ("g", "g", "h")
 CONTEXTS = 5
 """How many threads and tasks a script has at most."""
+_PARALLEL = ("thread", "task", "copy")
 _EAGER = (
-    "get", "get", "get", "get", "get", "exists", "add", "add", "call", "call", "call", "run",
-    "run", "run", "run", "set", "set", "set", "enter", "enter", "get-scope", "thread", "task",
-    "copy", "register", "unregister", "override", "override", "plan", "preallocate", "describe",
-    "replace", "grow", "discard", "race", "seal", "seal", "resize", "move", "sneak",
+    "get", "get", "get", "get", "get", "exists", "add", "add", "call", "call", "call", "call",
+    "run", "run", "run", "run", "set", "set", "set", "enter", "enter", "get-scope", "get-scope",
+    "thread", "task", "copy", "register", "unregister", "override", "override", "plan",
+    "preallocate", "describe", "replace", "grow", "discard", "race", "seal", "seal", "resize",
+    "move", "sneak",
 )  # fmt: skip
 _COMPILED = (
     "run", "run", "run", "run", "run", "run", "get", "add", "add", "call", "set", "set", "enter",
     "thread", "task", "override", "override", "override", "preallocate", "replace", "grow",
-    "discard", "seal", "seal", "forget", "forget", "register", "unregister", "race",
+    "discard", "seal", "seal", "seal", "forget", "forget", "register", "unregister", "race",
 )  # fmt: skip
 _ONCE_SEALED = (
     "unseal", "verify", "verify", "verify", "verify", "get", "get", "discard", "override",
@@ -52,13 +57,12 @@ class _Builder:
         self._actions: list[StateAction] = []
         self._labels = 0
         self._runs = 0
+        self._here = 0
         count = chooser.integer(1, 2) if compiled or chooser.chance(0.4) else 0
         self._models = tuple(self._model() for _ in range(count))
         self._script = self._started()
         self._proposals: dict[str, Callable[[], StateAction | None]] = {
-            "thread": lambda: self._context("thread"),
-            "task": lambda: self._context("task"),
-            "copy": lambda: self._context("copy"),
+            **{verb: lambda verb=verb: self._context(verb) for verb in _PARALLEL},
             "set": self._set,
             "enter": self._enter,
             "reset": self._reset,
@@ -81,8 +85,8 @@ class _Builder:
             "seal": lambda: StateAction(verb="seal", name=self._c.choose(GRAPHS)),
             "unseal": lambda: StateAction(verb="unseal", name=self._c.choose(GRAPHS)),
             "verify": lambda: StateAction(verb="verify"),
-            "resize": lambda: self._at("resize", name=self._name()),
-            "move": lambda: self._at("move", name=self._name()),
+            "resize": lambda: self._disturbed("resize"),
+            "move": lambda: self._disturbed("move"),
             "call": self._call,
             "sneak": self._sneak,
             "run": self._run,
@@ -93,6 +97,8 @@ class _Builder:
         """A few kinds of state, then whatever comes."""
         for name in NAMES[: self._c.integer(2 if self._compiled else 1, 3)]:
             self._try(self._registered(name))
+        if self._c.chance(0.5):
+            self._try(self._context(self._c.choose(_PARALLEL)))
         if self._compiled:
             self._sure_run()
         wanted = len(self._actions) + self._c.integer(3, 8 if self._compiled else 12)
@@ -106,11 +112,15 @@ class _Builder:
         return StateCase(actions=tuple(self._actions), models=self._models)
 
     def _sure_run(self) -> None:
-        """Run a model; where seals or kinds forbid it, make it possible."""
+        """Run a model, elsewhere too; where seals or kinds forbid it, make it possible."""
         before = self._runs
         for model in range(len(self._models)):
-            self._try(self._at("run", model=model, amount=self._amount(), size=2))
+            run = self._at("run", model=model, amount=self._amount(), size=2)
+            self._try(run)
             if self._runs > before:
+                others = [made for made in self._script.contexts if made != run.context]
+                if others:
+                    self._try(replace(run, context=self._c.choose(others)))
                 return
         for graph in self._script.model.sealed:
             self._try(StateAction(verb="unseal", name=graph))
@@ -145,7 +155,7 @@ class _Builder:
         if script.overrides:
             verbs += 12 * ("run",) if self._compiled else 2 * _ONCE_OVERRIDDEN
         sealed = script.model.sealed and not self._compiled
-        return verbs + 3 * _ONCE_SEALED if sealed else verbs
+        return (*verbs, *(3 * _ONCE_SEALED), "register") if sealed else verbs
 
     # What choices are made of.
 
@@ -165,7 +175,11 @@ class _Builder:
         return self._labels
 
     def _context_number(self) -> int:
-        return self._c.choose(list(self._script.contexts)) if self._c.chance(0.6) else 0
+        """Half of the time where the action before was: what one leaves behind the next meets."""
+        if self._c.chance(0.5):
+            made = [number for number in self._script.contexts if number]
+            self._here = self._c.choose(made) if made and self._c.chance(0.65) else 0
+        return self._here
 
     def _at(self, verb: str, **fields: object) -> StateAction:
         return StateAction(verb=verb, context=self._context_number(), **fields)  # type: ignore[arg-type]
@@ -201,7 +215,7 @@ class _Builder:
 
     def _enter(self) -> StateAction:
         keys = self._keys()
-        if self._c.chance(0.08):
+        if self._c.chance(0.12):
             keys = (("layer", "x"), ("rank", True))
         return self._at("enter", keys=keys, made=self._label())
 
@@ -226,7 +240,7 @@ class _Builder:
         return StateAction(verb=verb, context=context, of=of)
 
     def _registered(self, name: str, *, again: bool = False) -> StateAction:
-        kinds = KINDS[1:] if self._compiled else ODD_KINDS
+        kinds = COMPILED_KINDS if self._compiled else ODD_KINDS
         needs = "" if self._compiled or self._c.chance(0.9) else self._c.choose(NAMES)
         return StateAction(
             verb="register",
@@ -240,10 +254,12 @@ class _Builder:
     def _register(self) -> StateAction:
         if self._c.chance(0.05):
             return StateAction(verb="register", name=self._c.choose(("", "a@b")))
+        if self._script.model.sealed:
+            return self._registered(self._name(), again=self._c.chance(0.8))
         return self._registered(self._c.choose(NAMES), again=self._c.chance(0.4))
 
     def _override(self) -> StateAction:
-        holds = self._c.choose(KINDS if self._compiled else ODD_KINDS)
+        holds = self._c.choose(COMPILED_KINDS if self._compiled else ODD_KINDS)
         name = self._name()
         if self._compiled:
             name = self._c.choose(self._c.choose(self._models)).name
@@ -261,11 +277,14 @@ class _Builder:
         return self._at(verb, name=name, scope=scope)
 
     def _explicit(self, name: str) -> Explicit:
-        """A scope that code gives itself, of as many values as the kind has keys."""
+        """A scope that code gives itself, most often of as many values as the kind has keys."""
         if self._c.chance(0.1):
             return 3
         kind = self._script.model.kinds.get(name)
         per = kind.per if kind is not None else None
+        if per is not None and self._c.chance(0.12):
+            wrong = ("x", (), ("x", "y"), (None, "y"), ("x", None, "y"), ("x", "y", "x", None))
+            return self._c.choose([s for s in wrong if len(s) != len(per)])
         if per == ():
             return None
         if per is None or len(per) == 1:
@@ -277,6 +296,20 @@ class _Builder:
         name = self._name()
         return self._at("replace", name=name, holds=self._c.choose(kinds), amount=self._amount())
 
+    def _disturbed(self, verb: str) -> StateAction:
+        """Most often a state that exists, since a seal looks at no other."""
+        script = self._script
+        there = [
+            (context, name)
+            for context, scopes in script.contexts.items()
+            for name in script.model.kinds
+            if script.model.exists(scopes, name)
+        ]
+        if there and self._c.chance(0.7):
+            context, name = self._c.choose(there)
+            return StateAction(verb=verb, context=context, name=name)
+        return self._at(verb, name=self._name())
+
     def _race(self) -> StateAction:
         return StateAction(
             verb="race", name=self._name(), keys=self._keys(few=True), size=self._c.integer(2, 3)
@@ -284,7 +317,7 @@ class _Builder:
 
     def _call(self) -> StateAction:
         size = self._c.choose((0, 1, 1, 1, 2))
-        return self._at("call", name=self._name(), amount=self._amount(), size=max(1, size))
+        return self._at("call", name=self._name(), amount=self._amount(), size=size)
 
     def _sneak(self) -> StateAction:
         name = self._name()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from reference.model import StateAction, StateCase, StateLayer
-from reference.model.state import HOLDS, VERBS
+from reference.model.state import HOLDS, MAKERS, VERBS
 from reference.state import expect_state
 
 Pass = Callable[[StateCase], Iterator[StateCase]]
@@ -88,12 +88,25 @@ def _fewer_actions(case: StateCase) -> Iterator[StateCase]:
     count = len(case.actions)
     for kept in dict.fromkeys((count // 2, count - count // 4, count - 1)):
         yield without_actions(case, set(range(kept, count)))
+    yield from _fewer_contexts(case)
     for length in (4, 2, 1):
         for first in reversed(range(count - length + 1)):
             yield without_actions(case, set(range(first, first + length)))
     for first in reversed(range(count)):
         for second in reversed(range(first)):
             yield without_actions(case, {first, second})
+
+
+def _fewer_contexts(case: StateCase) -> Iterator[StateCase]:
+    """Without a thread or a task: what it did is done where it began."""
+    for maker in case.actions:
+        if maker.verb in MAKERS["context"]:
+            moved = tuple(
+                replace(a, context=maker.context) if a.context == maker.made else a
+                for a in case.actions
+                if a is not maker
+            )
+            yield replace(case, actions=moved)
 
 
 def _fewer_layers(case: StateCase) -> Iterator[StateCase]:
@@ -108,10 +121,22 @@ def _fewer_layers(case: StateCase) -> Iterator[StateCase]:
     )
     if len(case.models) > 1:
         yield replace(case, actions=tuple(replace(a, model=0) for a in case.actions))
+    if all(case.models):
+        yield replace(case, models=(), actions=tuple(_called(a, case) for a in case.actions))
     for m, model in enumerate(case.models):
         for i in reversed(range(len(model))):
             fewer = model[:i] + model[i + 1 :]
             yield replace(case, models=(*case.models[:m], fewer, *case.models[m + 1 :]))
+
+
+def _called(action: StateAction, case: StateCase) -> StateAction:
+    """In the place of a run a call of the first op of its model."""
+    if action.verb != "run":
+        return action
+    name = case.models[action.model][0].name
+    return StateAction(
+        verb="call", context=action.context, name=name, amount=action.amount, size=action.size
+    )
 
 
 def _plainer_layers(case: StateCase) -> Iterator[StateCase]:
@@ -133,17 +158,24 @@ def _plainer_actions(case: StateCase) -> Iterator[StateCase]:
             verb = _PLAINER[action.verb]
             given = {name: getattr(action, name) for name in VERBS[verb]}
             changed = StateAction(verb=verb, **given)
-            yield replace(case, actions=(*case.actions[:i], changed, *case.actions[i + 1 :]))
+            # A scope that is set is reset, and not left.
+            rest = tuple(
+                replace(a, verb="reset") if a.verb == "leave" and a.of == changed.made else a
+                for a in case.actions[i + 1 :]
+            )
+            yield replace(case, actions=(*case.actions[:i], changed, *rest))
         for field in VERBS[action.verb]:
             graph = field == "name" and action.verb in ("seal", "unseal")
-            for value in ("g",) if graph else _PLAIN.get(field, ()):
+            alone = ((pair,) for pair in action.keys) if field == "keys" else ()
+            for value in ("g",) if graph else (*_PLAIN.get(field, ()), *alone):
                 changed = replace(action, **{field: value})
                 yield replace(case, actions=(*case.actions[:i], changed, *case.actions[i + 1 :]))
 
 
 def _renamed(case: StateCase) -> Iterator[StateCase]:
-    """Two kinds of state, or two scope values, that change places everywhere; lower numbers."""
-    for one, other in (("a", "b"), ("a", "c"), ("b", "c"), ("x", "y"), ("x", 1), ("y", 1)):
+    """Two kinds of state, scope keys or values change places everywhere; lower numbers."""
+    values = (("x", "y"), ("x", 1), ("y", 1))
+    for one, other in (("a", "b"), ("a", "c"), ("b", "c"), *values, ("layer", "rank")):
         swap = {one: other, other: one}
         yield _mapped(case, lambda value, swap=swap: _swapped(value, swap))
     made = [a.made for a in case.actions if "made" in VERBS[a.verb]]
@@ -164,7 +196,7 @@ def _swapped(value: Any, swap: dict[Any, Any]) -> Any:
 
 
 def _mapped(case: StateCase, change: Callable[[Any], Any]) -> StateCase:
-    texts = ("name", "names", "keys", "scope", "scopes", "needs")
+    texts = ("name", "names", "key", "keys", "scope", "scopes", "needs")
 
     def action(found: StateAction) -> StateAction:
         graph = found.verb in ("seal", "unseal")

@@ -1,12 +1,13 @@
 """Scripts of actions on state have a meaning, differ, and do all that can be done."""
 
 from collections import Counter
+from collections.abc import Iterator
 
 from fuzz.chooser import SeededChooser
 from fuzz.strategies.states import state_case
-from reference.model import case_from_json, case_to_json, digest
+from reference.model import StateAction, StateCase, case_from_json, case_to_json, digest
 from reference.model.state import HOLDS, USES, VERBS
-from reference.state import RULES, expect_state
+from reference.state import RULES, ExpectedAnswer, expect_state
 
 SCRIPTS = [state_case(SeededChooser(0, "states", i)) for i in range(700)]
 COMPILED = [state_case(SeededChooser(0, "states", i), compiled=True) for i in range(60)]
@@ -36,6 +37,27 @@ def test_everything_is_done_and_every_refusal_is_met():
     assert {rule: rules[rule] for rule in RULES if rules[rule] < 3} == {}
     holds = Counter(a.holds for c in SCRIPTS for a in c.actions if a.verb == "register")
     assert {kind: holds[kind] for kind in HOLDS if holds[kind] < 30} == {}
+
+
+def answered(cases: list[StateCase]) -> Iterator[tuple[StateAction, ExpectedAnswer]]:
+    for case in cases:
+        yield from zip(case.actions, expect_state(case).answers, strict=True)
+
+
+def test_a_fifth_of_what_runs_or_asks_does_so_in_a_thread_a_task_or_a_copy():
+    asks = ("get", "exists", "add", "call", "sneak", "grow")
+    for cases, verbs in ((SCRIPTS, asks), (SCRIPTS, ("run",)), (COMPILED, ("run",))):
+        where = [a.context for a, answer in answered(cases) if a.verb in verbs and not answer.rule]
+        assert sum(map(bool, where)) >= len(where) / 5
+        assert where.count(0) >= len(where) / 2
+
+
+def test_scopes_of_a_wrong_number_empty_inputs_and_changes_under_a_seal_are_drawn():
+    found = list(answered(SCRIPTS))
+    explicit = [answer.rule for a, answer in found if a.verb in ("get", "exists") and a.scope]
+    assert 0.05 <= explicit.count("wrong-number") / len(explicit) <= 0.2
+    assert sum(a.verb == "call" and not (a.size or answer.rule) for a, answer in found) >= 30
+    assert sum(a.verb == "register" and answer.rule == "sealed" for a, answer in found) >= 10
 
 
 def test_what_is_compiled_runs_models_of_every_use_and_forgets_code():

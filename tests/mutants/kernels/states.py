@@ -6,6 +6,7 @@ good, where ``MUTANT_FAULTS`` is 1.
 
 import importlib
 import os
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from ir.state import IrContext, StateError, context, ir_state
 from ir.state import description as description_module
 from ir.state import plan as plan_module
 from ir.state import registry as registry_module
+from ir.state import values as values_module
 from ir.state.creation import Once
 from ir.state.declared import Uses
 from ir.state.registry import IrState
@@ -33,7 +35,8 @@ backend_module = importlib.import_module("ir.compilation.backend")
 _grow, _value, _create, _exists = IrState.grow, IrState.value, IrState._create, IrState.exists
 _register_type, _changed, _refusal = IrState.register_type, IrState._changed, Seal.refusal
 _with_key, _in_place = context.with_key, IrOpImpl._in_place
-_created = Tracer._created
+_created, _replace = Tracer._created, IrState.replace
+_check_scope, _collect = registry_module.check_scope, values_module._collect
 _eliminate_clones = backend_module.eliminate_clones
 
 
@@ -52,6 +55,20 @@ def _grows_after_the_capture(patch: Patch) -> None:
 
 def _replaced_after_the_capture(patch: Patch) -> None:
     patch.setattr(IrState, "_refuse_sealed", lambda self, name, what: None)
+
+
+def _refused_values_are_written(patch: Patch) -> None:
+    """A refused replacement leaves its mark on the value that it was given."""
+
+    def replace(self: IrState, name: str, value: Any, scope: Any = None) -> None:
+        try:
+            _replace(self, name, value, scope)
+        except StateError:
+            for tensor in tensors_of(value):
+                tensor.detach().add_(50)
+            raise
+
+    patch.setattr(IrState, "replace", replace)
 
 
 def _sealed_states_are_not_looked_at(patch: Patch) -> None:
@@ -107,10 +124,19 @@ def _ints_are_no_scopes(patch: Patch) -> None:
 
 
 def _racing_threads_both_create(patch: Patch) -> None:
+    making: set[Any] = set()
+
     def get(self: Once, values: Any, key: Any, make: Callable[[], Any]) -> Any:
+        mine = threading.get_ident(), key
+        if mine in making:
+            raise StateError(f"creating state {key} needs state {key}")
         if key not in values:
-            time.sleep(0.03)
-            values[key] = make()
+            making.add(mine)
+            try:
+                time.sleep(0.03)
+                values[key] = make()
+            finally:
+                making.remove(mine)
         return values[key]
 
     patch.setattr(Once, "get", get)
@@ -156,6 +182,15 @@ def _copies_are_handed_out(patch: Patch) -> None:
         return found.clone() if isinstance(found, torch.Tensor) else found
 
     patch.setattr(IrState, "value", value)
+
+
+def _any_number_of_values_is_a_scope(patch: Patch) -> None:
+    """A scope of too few values is one of its own, which no scope that is set ever meets."""
+
+    def check_scope(name: str, scope: Any, per: Any) -> Any:
+        return _check_scope(name, scope, None)
+
+    patch.setattr(registry_module, "check_scope", check_scope)
 
 
 def _ranks_share(patch: Patch) -> None:
@@ -248,6 +283,16 @@ def _elements_are_called_bytes(patch: Patch) -> None:
         return {"cpu": sum(t.numel() for t in tensors)}
 
     patch.setattr(description_module, "bytes_by_device", counted)
+
+
+def _only_dicts_are_looked_into(patch: Patch) -> None:
+    """What lies in a tuple or a list counts as no tensor."""
+
+    def collect(value: Any, found: list[torch.Tensor]) -> None:
+        if not isinstance(value, list | tuple):
+            _collect(value, found)
+
+    patch.setattr(values_module, "_collect", collect)
 
 
 def _calls_move_their_states(patch: Patch) -> None:
