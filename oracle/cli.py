@@ -76,8 +76,9 @@ def run(
 
     Cases are generated, illegal on purpose, and of the shapes of real models.
 
-    Exit 0: all agree; 1: a disagreement; 2: wrong use or a fault of ours; 3: nothing was decided
-    for something that was selected.
+    Exit 0: all agree, but for what is known; 1: a disagreement, or a claim about the run that does
+    not hold; 2: wrong use or a fault of ours; 3: nothing was decided for something that was
+    selected.
     """
     from oracle.plan import Selection
     from oracle.running import run_to_reports
@@ -122,7 +123,10 @@ def replay(
         ),
     ] = None,
 ) -> None:
-    """Run one finding again. Exit 0: it is gone; 1: it is still there; 2: it cannot be run."""
+    """Run one finding again.
+
+    Exit 0: it is gone; 1: it is still there; 2: it cannot be run; 3: its judge decides nothing now.
+    """
     from oracle.replay import replay_to_text
 
     raise typer.Exit(code=replay_to_text(case, tuple(imports or ())))
