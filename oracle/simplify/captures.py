@@ -138,6 +138,26 @@ def _fewer_outputs(case: CaptureCase) -> Iterator[CaptureCase]:
             )
 
 
+def _returned_instead(case: CaptureCase) -> Iterator[CaptureCase]:
+    """An input that is returned, instead of all the steps that use it."""
+    body = case.body
+    for i in range(len(body.inputs) if body.steps else 0):
+        has_rows = bool(case.sizes) and i < case.static and case.padding[i] is not None
+        yield replace(
+            case,
+            body=replace(body, steps=(), outputs=(i,)),
+            batched=(has_rows,) if case.sizes else (),
+            at=0,
+        )
+
+
+def _not_padded(case: CaptureCase) -> Iterator[CaptureCase]:
+    """One graph on the static inputs as they are, instead of those of some batch sizes."""
+    if case.sizes:
+        events = tuple(replace(e, given=()) if isinstance(e, Replay) else e for e in case.events)
+        yield replace(case, sizes=(), padding=(), batched=(), events=events)
+
+
 def _fitted(case: CaptureCase, body: ProgramCase) -> CaptureCase | None:
     """The case with a body whose inputs have other shapes or dtypes: contents cut to fit."""
     events: list[CaptureEvent] = []
@@ -348,6 +368,8 @@ CAPTURE_PASSES: tuple[Pass, ...] = tuple(
     _filtered(build)
     for build in (
         _fewer_events,
+        _not_padded,
+        _returned_instead,
         _fewer_steps,
         _fewer_outputs,
         _fewer_inputs,

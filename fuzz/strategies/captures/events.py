@@ -30,6 +30,7 @@ from ..programs.data import draw_storage
 
 _BYTES = (0x5A, 0xC3, 0xFF, 0x00)
 _STATES = ("state", "kv_cache")
+_LASTING = {"grow": 6, "resize": 3}
 
 
 class _Drawing:
@@ -154,11 +155,16 @@ class _Drawing:
 
     def lasting(self) -> None:
         """An owner, or a static input, goes for good; the replay that follows tells."""
-        positions = range(len(self.case.body.inputs))
-        found = [(i, w) for i in positions for w in ways_to_move(self.case, i)]
-        if found:
-            position, way = self.chooser.choose(found)
-            self.events.append(Move(position=position, how=way))
+        found: dict[str, list[int]] = {}
+        for i in range(len(self.case.body.inputs)):
+            for way in ways_to_move(self.case, i):
+                found.setdefault(way, []).append(i)
+        # The way first, and those that cannot be undone more often: no other place has them, and
+        # few owners can go by them.
+        ways = [way for way in found for _ in range(_LASTING.get(way, 1))]
+        if ways:
+            way = self.chooser.choose(ways)
+            self.events.append(Move(position=self.chooser.choose(found[way]), how=way))
             self.replay()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -60,6 +61,21 @@ def ledger_minds_objects(patch: Patch) -> None:
     def compare(self: Any) -> None:
         real(self)
         raise StaleAddress(self.entries[0].owner, "one object", "another")
+
+    patch.setattr(LEDGER.AddressLedger, "compare", compare)
+
+
+@fault
+def grown_states_are_taken_for_the_same(patch: Patch) -> None:
+    """A workspace that grew lies elsewhere, and what it held is still what the graph uses."""
+    real = LEDGER.AddressLedger.compare
+
+    def grew(entry: Any) -> bool:
+        now = entry.place.resolve() if entry.place else None
+        return now is not None and now is not entry.tensor and now.numel() > entry.tensor.numel()
+
+    def compare(self: Any) -> None:
+        real(cast(Any, SimpleNamespace(entries=[e for e in self.entries if not grew(e)])))
 
     patch.setattr(LEDGER.AddressLedger, "compare", compare)
 
