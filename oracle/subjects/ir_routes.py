@@ -71,9 +71,9 @@ class Routes:
             # Where the provider compiles, the opaque op is the place compiled native is made for.
             if op.impls[provider].compilable and self._has_compiler() and self._keeps_roundings():
                 mode = "exact"
-            target = self._through(self._opaque(op, case), case, "aot_eager")
+            target = self._through(self._opaque(op, case), provider, case, "aot_eager")
         elif route == "caller":
-            target = self._through(overload, case, "inductor")
+            target = self._through(overload, provider, case, "inductor")
 
         def call(*args: Any, **kwargs: Any) -> Any:
             with ExitStack() as stack:
@@ -83,12 +83,16 @@ class Routes:
 
         return call
 
-    def _through(self, inner: Call, case: OpCase, backend: str) -> Call:
-        """``inner`` inside a compiled function that is compiled once per call pattern."""
+    def _through(self, inner: Call, provider: str, case: OpCase, backend: str) -> Call:
+        """``inner`` inside a compiled function of its own per provider and call pattern.
+
+        The order of providers is guarded: those that shared a function would recompile it for each
+        other, as often again for each size of a workspace, beyond what Dynamo keeps of one.
+        """
         import torch
         from torch._dynamo import decorators
 
-        key = (id(inner), backend, _pattern(case))
+        key = (id(inner), provider, backend, _pattern(case))
         if key not in self._compiled:
             self._compiled[key] = torch.compile(
                 _caller(inner, len(self._compiled)), backend=backend, fullgraph=True
