@@ -17,9 +17,9 @@ from reference.model import OpCase, View
 
 from .kind import CaseKind, Terms
 
-INTERPRETED_ROWS, INTERPRETED_FEW = 8, 2
+INTERPRETED_ROWS, INTERPRETED_FEW = 8, 4
 """Rows beyond which Triton's interpreter (1 to 3 ms a program instance) is not asked; the second
-for ops of which each row is several programs."""
+for ops of which each row is several programs: two heads of two sequences."""
 SHOWN = 8
 """Elements up to which a tensor is shown with its values."""
 
