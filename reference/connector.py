@@ -12,6 +12,8 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+Entry = tuple[str, tuple[int, ...]]
+"""What is stored: the name of the model, and the tokens whose KV it is."""
 Kv = tuple[int, ...]
 """The KV of one token: the token, after all tokens before it."""
 
@@ -177,7 +179,9 @@ class Moved:
 
 @dataclass(slots=True)
 class Caches:
-    """One worker's cache by slot, and the store on disk by prompt prefix, both naming their KV.
+    """One worker's cache by slot, and the store on disk by entry, both naming their KV.
+
+    An entry is of one `model` and one prefix of a prompt; a worker sees those of its own model.
 
     None is KV of which nothing is said: what was computed after positions that hold other KV than
     the request's. `spoilt` entries are there and cannot be loaded; in place of `blocked` ones lies
@@ -186,30 +190,38 @@ class Caches:
     """
 
     block_size: int
+    model: str = ""
     slots: dict[int, Kv | None] = field(default_factory=dict)
-    store: dict[tuple[int, ...], tuple[Kv | None, ...]] = field(default_factory=dict)
-    spoilt: set[tuple[int, ...]] = field(default_factory=set)
-    blocked: set[tuple[int, ...]] = field(default_factory=set)
+    store: dict[Entry, tuple[Kv | None, ...]] = field(default_factory=dict)
+    spoilt: set[Entry] = field(default_factory=set)
+    blocked: set[Entry] = field(default_factory=set)
     room: int | None = None
+
+    def entry(self, tokens: tuple[int, ...]) -> Entry:
+        """What these tokens are stored as by this worker."""
+        return self.model, tokens
 
     def matched(self, prompt: tuple[int, ...]) -> int:
         """The longest stored prefix of whole blocks."""
         lengths = range(0, len(prompt) + 1, self.block_size)
-        return max((n for n in lengths if n == 0 or prompt[:n] in self.store), default=0)
+        return max(
+            (n for n in lengths if n == 0 or self.entry(prompt[:n]) in self.store), default=0
+        )
 
     def slot(self, blocks: tuple[int, ...], position: int) -> int:
         return blocks[position // self.block_size] * self.block_size + position % self.block_size
 
     def damage(self, tokens: tuple[int, ...], how: str) -> None:
         """An entry is "gone", "blocked", or, where it is there, spoilt in some other way."""
+        entry = self.entry(tokens)
         if how in ("gone", "blocked"):
-            self.store.pop(tokens, None)
-            self.spoilt.discard(tokens)
-            self.blocked.discard(tokens)
+            self.store.pop(entry, None)
+            self.spoilt.discard(entry)
+            self.blocked.discard(entry)
             if how == "blocked":
-                self.blocked.add(tokens)
-        elif tokens in self.store:
-            self.spoilt.add(tokens)
+                self.blocked.add(entry)
+        elif entry in self.store:
+            self.spoilt.add(entry)
 
     def step(self, requests: tuple[Request, ...]) -> dict[str, str]:
         """A step happens; gives the requests that fail. A step without requests changes nothing."""
@@ -239,12 +251,12 @@ class Caches:
         for r in requests:
             if not r.load:
                 continue
-            wanted = r.prompt[: r.load]
-            entry = None if wanted in self.spoilt else self.store.get(wanted)
-            if entry is None or (self.room is not None and used + r.load > self.room):
+            wanted = self.entry(r.prompt[: r.load])
+            stored = None if wanted in self.spoilt else self.store.get(wanted)
+            if stored is None or (self.room is not None and used + r.load > self.room):
                 failed[r.name] = "load"
                 continue
-            for position, kv in enumerate(entry):
+            for position, kv in enumerate(stored):
                 self.slots[self.slot(r.blocks, position)] = kv
             received.add(r.name)
             used += r.load
@@ -265,12 +277,13 @@ class Caches:
             if dies == syncs:
                 return Moved(received=frozenset(), sent=frozenset(), failed={}, died=True)
             syncs += 1
-            if r.prompt[:whole] in self.blocked:
+            entry = self.entry(r.prompt[:whole])
+            if entry in self.blocked:
                 failed[r.name] = "save"
                 continue
             kept = tuple(self.slots.get(self.slot(r.blocks, i)) for i in range(whole))
-            self.store[r.prompt[:whole]] = kept
-            self.spoilt.discard(r.prompt[:whole])
+            self.store[entry] = kept
+            self.spoilt.discard(entry)
             if dies == syncs:
                 return Moved(received=frozenset(), sent=frozenset(), failed={}, died=True)
             syncs += 1

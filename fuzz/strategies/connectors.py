@@ -14,6 +14,7 @@ from reference.connector import Caches
 from reference.model.connector import (
     CALLS,
     DAMAGES,
+    MODELS,
     ByHand,
     ConnectorCase,
     Damage,
@@ -110,7 +111,7 @@ class _Scheduler:
         event = Serve(requests=tuple(requests), finished=finished, dies=dies)
         moved = self.life.move(tuple(request_of(r) for r in requests), dies=dies)
         if moved.died:
-            self.restart()
+            self.restart(self.life.model)
         for name in moved.failed:
             self._end(next(r for r in self.running if r.name == name))
         return event
@@ -118,7 +119,8 @@ class _Scheduler:
     def _replaces(self, requests: list[Served]) -> bool:
         """Whether an entry is saved that is there already."""
         b = self.case.size.block_size
-        return any(r.prompt[: r.save // b * b] in self.life.store for r in requests if r.save)
+        saved = [r.prompt[: r.save // b * b] for r in requests if r.save]
+        return any(self.life.entry(tokens) in self.life.store for tokens in saved)
 
     def _disturb(self) -> None:
         """Somebody is aborted, or gives its blocks away and waits again."""
@@ -223,7 +225,7 @@ class _Scheduler:
     def damage(self) -> Damage:
         """To what a waiting request would load, to what is stored, or to what is not yet."""
         chooser = self.chooser
-        stored = sorted(self.life.store)
+        stored = sorted(tokens for m, tokens in self.life.store if m == self.life.model)
         if stored and chooser.chance(0.75):
             tokens = chooser.choose(stored)
         else:
@@ -234,17 +236,17 @@ class _Scheduler:
         self.life.damage(event.tokens, event.how)
         return event
 
-    def restart(self) -> Restart:
-        self.life = new_caches(self.case, self.life)
+    def restart(self, model: str) -> Restart:
+        self.life = new_caches(self.case, self.life, model)
         self.free = list(range(1, self.case.size.blocks))
         self.waiting = [_Running(r.name, r.prompt) for r in (*self.running, *self.waiting)]
         self.running = []
-        return Restart()
+        return Restart(model)
 
     def event(self) -> Event:
         kind = self.chooser.integer(0, 11)
         if kind == 0:
-            return self.restart()
+            return self.restart(self.chooser.choose(MODELS))
         if kind <= 2:
             return Dummy(self.chooser.integer(1, self.case.buckets[-1]))
         if kind <= 4 and self.stores:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from oracle.observation.connector import StepSeen
 from oracle.verdict import Place, Verdict
-from reference.connector import Moved
+from reference.connector import Entry, Moved
 from reference.dtypes import decode
 from reference.serving import ExpectedStep, bytes_of
 
@@ -62,27 +62,29 @@ def _store_faults(evidence: ConnectorEvidence) -> Iterator[Fault]:
     seen, wanted = evidence.seen, evidence.expected.store
     if seen is None:
         return
-    for tokens in sorted(seen.unreadable - wanted.keys()):
-        yield "extra-entry", _entry(tokens, "an unreadable entry", "none")
-    for tokens, values in sorted(wanted.items()):
-        got = seen.store.get(tokens)
-        if got is None and tokens not in seen.unreadable:
-            yield "missing-entry", _entry(tokens, "none", "an entry")
+    for entry in sorted(seen.unreadable - wanted.keys()):
+        yield "extra-entry", _entry(entry, "an unreadable entry", "none")
+    for entry, values in sorted(wanted.items()):
+        got = seen.store.get(entry)
+        if got is None and entry not in seen.unreadable:
+            yield "missing-entry", _entry(entry, "none", "an entry")
         elif values is not None and got is None:
-            yield "torn-entry", _entry(tokens, "unreadable", "a whole entry")
+            yield "torn-entry", _entry(entry, "unreadable", "a whole entry")
         elif values is not None and got is not None:
             due = bytes_of(values, evidence.case.dtype)
             if not np.array_equal(got, due):
-                yield "wrong-entry", _entry(tokens, "other bytes", "the KV of these tokens")
-    for tokens in sorted(seen.store.keys() - wanted.keys()):
-        yield "extra-entry", _entry(tokens, "an entry", "none")
+                yield "wrong-entry", _entry(entry, "other bytes", "the KV of these tokens")
+    for entry in sorted(seen.store.keys() - wanted.keys()):
+        yield "extra-entry", _entry(entry, "an entry", "none")
     if seen.strays and not any(step.died for step in seen.steps):
         # Who dies in the midst of a save may leave what it wrote beside the entry's place.
         yield "stray-file", Place(name="store", observed=seen.strays[0], expected="entries alone")
 
 
-def _entry(tokens: tuple[int, ...], observed: str, expected: str) -> Place:
-    return Place(name="entry", observed=f"{observed} of {list(tokens)}", expected=expected)
+def _entry(entry: Entry, observed: str, expected: str) -> Place:
+    model, tokens = entry
+    text = f"{observed} of {list(tokens)} of model {model}"
+    return Place(name="entry", observed=text, expected=expected)
 
 
 def connector_requests(evidence: ConnectorEvidence) -> Verdict:

@@ -12,6 +12,7 @@ from oracle.scripts.connector import SCRIPTED, render
 from oracle.simplify.connector import PASSES
 from reference.model import ConnectorCase
 from reference.model.connector import (
+    MODELS,
     ByHand,
     Damage,
     Dummy,
@@ -103,7 +104,7 @@ def _line(event: Event) -> str:
         case Damage():
             return f"entry {list(event.tokens)}: {event.how}"
         case Restart():
-            return "restart"
+            return "restart" if event.model == MODELS[0] else f"restart as model {event.model}"
         case ByHand():
             calls = " ".join(f"{call}:{layer}" for call, layer in event.calls)
             return f"by hand, {'dummy' if event.dummy else 'real'}: {calls}"

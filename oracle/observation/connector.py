@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from reference.connector import Entry
+
 from .call import Raised
 
 Called = tuple[str, int]
@@ -74,13 +76,14 @@ class RunSeen:
     """A whole run. `mode` is the kind of graph that was in force.
 
     `raised` is what ended it early: then `steps` are those before. `store` holds the bytes of the
-    entries that can be read in the end, (layers, 2, tokens, bytes), by their tokens; `unreadable`
-    those that cannot, `strays` are files that are no entry of any prefix of a prompt.
+    entries that can be read in the end, (layers, 2, tokens, bytes), by the name of their model and
+    their tokens; `unreadable` those that cannot, `strays` are files that are no entry of any
+    prefix of a prompt.
     """
 
     mode: str
     steps: tuple[StepSeen, ...]
     raised: Raised | None = None
-    store: Mapping[tuple[int, ...], NDArray[np.uint8]] = field(default_factory=dict)
-    unreadable: frozenset[tuple[int, ...]] = frozenset()
+    store: Mapping[Entry, NDArray[np.uint8]] = field(default_factory=dict)
+    unreadable: frozenset[Entry] = frozenset()
     strays: tuple[str, ...] = ()

@@ -85,9 +85,9 @@ def _told(case: ConnectorCase, expected: ExpectedRun) -> str:
         given = ", ".join(f"{name}={text}" for name, text in _step(case, expected, step).items())
         lines.append(f"    dict({given}),")
     lines += ["]", "STORE = {"]
-    for tokens, values in expected.store.items():
+    for entry, values in expected.store.items():
         text = "None" if values is None else _packed(bytes_of(values, case.dtype))
-        lines.append(f"    {tokens!r}: {text},")
+        lines.append(f"    {entry!r}: {text},")
     return "\n".join([*lines, "}"])
 
 

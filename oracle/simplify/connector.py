@@ -10,6 +10,7 @@ from reference.model.connector import (
     CONNECTORS,
     DAMAGES,
     DTYPES,
+    MODELS,
     MODES,
     ByHand,
     ConnectorCase,
@@ -53,6 +54,7 @@ def cost(case: ConnectorCase) -> tuple[int, ...]:
         sum(case.buckets),
         abs(case.capacity - 64),
         sum(e.rows for e in case.events if isinstance(e, Dummy)),
+        sum(MODELS.index(e.model) for e in case.events if isinstance(e, Restart)),
         sum(DAMAGES.index(e.how) + len(e.tokens) for e in case.events if isinstance(e, Damage)),
         sum(r.start for r in requests),
         sum(sum(r.blocks) for r in requests),
@@ -165,6 +167,8 @@ def _plainer_worker(case: ConnectorCase) -> Iterator[ConnectorCase]:
     for i, event in enumerate(case.events):
         if isinstance(event, Dummy):
             yield _with(case, i, Dummy(1))
+        if isinstance(event, Restart):
+            yield _with(case, i, Restart())
 
 
 def _shorter(case: ConnectorCase) -> Iterator[ConnectorCase]:

@@ -16,6 +16,8 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")
 DAMAGES = ("gone", "cut", "empty", "length", "dtype", "layer", "blocked")
 """What befalls a stored entry: no file, half a file, an empty one, another number of tokens,
 another dtype, a layer less, something in its place that can be neither read nor replaced."""
+MODELS = ("m", "n")
+"""Names of models that share a store. They compute the same, and no entry of one is the other's."""
 CALLS = (
     "start_load_kv",
     "begin_pass",
@@ -93,7 +95,10 @@ class Dummy:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something befalls the stored entry of these tokens; `how` is one of `DAMAGES`."""
+    """Something befalls the entry of these tokens, of the model that is served just then.
+
+    `how` is one of `DAMAGES`.
+    """
 
     tokens: tuple[int, ...]
     how: str
@@ -101,7 +106,9 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """A new worker, with fresh caches and the same store."""
+    """A new worker, with fresh caches and the same store, for a model of this name."""
+
+    model: str = MODELS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,8 @@ Event = Serve | Dummy | Damage | Restart | ByHand
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectorCase:
     """One worker on a store that is empty at first; it warms up, then the events happen.
+
+    The first worker serves the first of `MODELS`, one that follows a death the model before it.
 
     `mode` is the kind of graph that is asked for, `buckets` the numbers of rows that graphs are
     captured for. A staged connector moves at most `capacity` tokens a step each way.

@@ -10,6 +10,7 @@ from .connector import (
     CONNECTORS,
     DAMAGES,
     DTYPES,
+    MODELS,
     MODES,
     ByHand,
     ConnectorCase,
@@ -53,7 +54,7 @@ def _event_to_json(event: Event) -> dict[str, Any]:
         case Damage():
             return {"event": "damage", "tokens": list(event.tokens), "how": event.how}
         case Restart():
-            return {"event": "restart"}
+            return {"event": "restart", "model": event.model}
         case ByHand():
             return {
                 "event": "by hand",
@@ -104,7 +105,8 @@ def _event(data: dict[str, Any]) -> Event:
         case "damage":
             return Damage(_wholes("tokens", data["tokens"]), _one_of("how", data["how"], DAMAGES))
         case "restart":
-            return Restart()
+            # Cases that were written when there was but one model do not name it.
+            return Restart(_one_of("model", data.get("model", MODELS[0]), MODELS))
         case "by hand":
             return ByHand(
                 bool(data["dummy"]),

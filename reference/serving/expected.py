@@ -13,9 +13,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.connector import Caches, Call, Kv, Mode, Moved, Request, Step, mode
+from reference.connector import Caches, Call, Entry, Kv, Mode, Moved, Request, Step, mode
 from reference.dtypes import numpy_dtype
 from reference.model.connector import (
+    MODELS,
     ByHand,
     ConnectorCase,
     Damage,
@@ -67,14 +68,15 @@ class ExpectedRun:
     """What must be seen of a case: nothing but a refusal, or the steps.
 
     `mode` is the kind of graph in force; `captured` whether the hooks are part of it. `store` are
-    the entries in the end, (layers, 2, tokens, heads, head size), None where nothing is said.
+    the entries in the end by model and tokens, (layers, 2, tokens, heads, head size), None where
+    nothing is said.
     """
 
     refused: bool
     mode: str
     captured: bool
     steps: tuple[ExpectedStep, ...]
-    store: Mapping[tuple[int, ...], Floats | None]
+    store: Mapping[Entry, Floats | None]
 
 
 def expect_run(case: ConnectorCase) -> ExpectedRun:
@@ -100,13 +102,14 @@ def request_of(served: Served) -> Request:
     )
 
 
-def new_caches(case: ConnectorCase, store: Caches | None = None) -> Caches:
-    """A new worker's caches, on the store of another where one is given."""
+def new_caches(case: ConnectorCase, store: Caches | None = None, model: str = MODELS[0]) -> Caches:
+    """The caches of a new worker for a model, on the store of another where one is given."""
     room = case.capacity if case.connector == "staged" else None
     if store is None:
-        return Caches(block_size=case.size.block_size, room=room)
+        return Caches(block_size=case.size.block_size, model=model, room=room)
     return Caches(
         block_size=case.size.block_size,
+        model=model,
         store=store.store,
         spoilt=store.spoilt,
         blocked=store.blocked,
@@ -149,12 +152,12 @@ class _Run:
                     self.life.damage(event.tokens, event.how)
                     self.steps.append(self._seen("damage", dummy=True))
                 case Restart():
-                    self._restart()
+                    self._restart(event.model)
                 case ByHand():
                     self._by_hand(event)
         entries = {
-            tokens: None if tokens in self.life.spoilt else values_of(self.size, names)
-            for tokens, names in self.life.store.items()
+            entry: None if entry in self.life.spoilt else values_of(self.size, names)
+            for entry, names in self.life.store.items()
         }
         return ExpectedRun(
             refused=False,
@@ -176,8 +179,8 @@ class _Run:
                 caches[:, :, slot] = values[:, :, 0]
         return ExpectedStep(kind=kind, dummy=dummy, caches=caches, known=known)
 
-    def _restart(self) -> None:
-        self.life = new_caches(self.case, self.life)
+    def _restart(self, model: str) -> None:
+        self.life = new_caches(self.case, self.life, model)
         self.steps.append(self._seen("warm-up", dummy=True))
 
     def _serve(self, event: Serve) -> None:
@@ -198,7 +201,7 @@ class _Run:
             )
         )
         if moved.died:
-            self._restart()
+            self._restart(self.life.model)
 
     def _written(self, event: Serve) -> Iterator[int]:
         for r in event.requests:

@@ -7,6 +7,7 @@ from reference.model.connector import (
     CONNECTORS,
     DAMAGES,
     DTYPES,
+    MODELS,
     MODES,
     ByHand,
     ConnectorCase,
@@ -61,7 +62,7 @@ def _event_is_legal(case: ConnectorCase, event: Event) -> bool:
                 and event.how in DAMAGES
             )
         case Restart():
-            return True
+            return event.model in MODELS
         case ByHand():
             return has_connector and all(
                 call in CALLS and 0 <= layer < case.size.layers for call, layer in event.calls

@@ -1,6 +1,7 @@
 """Connector cases: sound, repeatable, and as varied as the claims that they are for."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -13,7 +14,8 @@ from fuzz.strategies.connectors import (
     refused_case,
 )
 from reference.model import case_from_json, case_to_json
-from reference.model.connector import CALLS, DAMAGES, ByHand, Damage, Dummy, Restart, Serve
+from reference.model.connector import CALLS, DAMAGES, MODELS, ByHand, Damage, Dummy, Restart, Serve
+from reference.model.memory_codec import CaseFormatError
 from reference.serving import expect_run, legal
 
 DRAWS = (connector_case, by_hand_case, refused_case, compiled_case, generated_case)
@@ -40,6 +42,7 @@ def test_every_connector_mode_dtype_and_kind_of_event_comes(served):
     assert len({c.dtype for c in served}) == 4
     events = [e for c in served for e in c.events]
     assert {type(e) for e in events} == {Serve, Dummy, Restart, Damage}
+    assert {e.model for e in events if isinstance(e, Restart)} == set(MODELS)
     assert {e.how for e in events if isinstance(e, Damage)} == set(DAMAGES)
 
 
@@ -115,3 +118,13 @@ def test_calls_by_hand_are_in_and_out_of_their_place():
 def test_refused_cases_are_refused():
     for i in range(30):
         assert expect_run(refused_case(SeededChooser(0, "refused", i))).refused
+
+
+def test_a_restart_that_names_no_model_is_of_the_first_and_an_unknown_one_is_refused():
+    case = replace(connector_case(SeededChooser(0, "codec")), events=(Restart("n"),))
+    data = case_to_json(case)
+    assert data["events"] == [{"event": "restart", "model": "n"}]
+    older = {**data, "events": [{"event": "restart"}]}
+    assert case_from_json(older) == replace(case, events=(Restart(MODELS[0]),))
+    with pytest.raises(CaseFormatError, match="model 'o'; accepted: 'm', 'n'"):
+        case_from_json({**data, "events": [{"event": "restart", "model": "o"}]})

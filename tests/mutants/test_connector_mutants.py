@@ -219,7 +219,7 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
         "request; "
         "serve r0 [0] tokens 0 to 1 in [1], save 1; "
-        "serve r1 [0] tokens 0 to 1 in [1], save 1, dies at sync 0"
+        "serve r0 [0] tokens 0 to 1 in [1], save 1, dies at sync 0"
     ),
     ("kv_is_saved_before_attention", "connector-store", "wrong-entry", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
@@ -229,6 +229,19 @@ SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("what_was_written_stays_beside_the_entry", "connector-store", "stray-file", "file", "eager"): (
         "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
         "request; "
+        "serve r0 [0] tokens 0 to 1 in [1], save 1"
+    ),
+    ("entries_of_all_models_are_one", "connector-requests", "matched", "file", "eager"): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "serve r0 [0] tokens 0 to 1 in [1], save 1; "
+        "restart as model n; "
+        "serve r0 [0] tokens 0 to 1 in [1]"
+    ),
+    ("entries_of_all_models_are_one", "connector-store", "missing-entry", "file", "eager"): (
+        "file, eager, graphs of [1] rows, float32: 1 layers, 1 heads, 2 blocks of 1, 1 a "
+        "request; "
+        "restart as model n; "
         "serve r0 [0] tokens 0 to 1 in [1], save 1"
     ),
     ("last_block_is_never_matched", "connector-requests", "matched", "file", "eager"): (
@@ -428,6 +441,7 @@ def status_of(script: Path) -> int:
         ("kv_is_never_loaded", "file", "eager"),
         ("kv_is_saved_before_attention", "file", "eager"),
         ("what_is_taken_is_sent", "file", "eager"),
+        ("entries_of_all_models_are_one", "file", "eager"),
         ("dummy_runs_hear_again_who_finished", "file", "eager"),
         ("answers_are_repeated_in_dummy_runs", "file", "eager"),
         ("all_tokens_are_of_the_first_row", "none", "eager"),

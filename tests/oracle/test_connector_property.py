@@ -174,13 +174,13 @@ def test_each_law_is_seen_broken_by_itself(number: int, changes: dict, expected:
 
 
 def test_what_the_store_holds_is_compared_to_the_byte():
-    entry = observe(CASE).store[5, 6].copy()
+    entry = observe(CASE).store["m", (5, 6)].copy()
     entry[0, 0, 1, 3] ^= 128
     answers = {
         "missing-entry": replace(observe(CASE), store={}),
-        "torn-entry": replace(observe(CASE), store={}, unreadable=frozenset({(5, 6)})),
-        "wrong-entry": replace(observe(CASE), store={(5, 6): entry}),
-        "extra-entry": replace(observe(CASE), store={**observe(CASE).store, (5,): entry[:, :, :1]}),
+        "torn-entry": replace(observe(CASE), store={}, unreadable=frozenset({("m", (5, 6))})),
+        "wrong-entry": replace(observe(CASE), store={("m", (5, 6)): entry}),
+        "extra-entry": replace(observe(CASE), store={**observe(CASE).store, ("n", (5, 6)): entry}),
         "stray-file": replace(observe(CASE), strays=(".x.tmp",)),
     }
     for kind, answer in answers.items():

@@ -109,7 +109,7 @@ def test_what_was_saved_is_matched_by_whole_blocks_and_loaded_where_the_blocks_a
     caches = Caches(block_size=2)
     assert caches.matched((5, 6, 7)) == 0
     assert caches.step((request((5, 6, 7), 0, 3),)) == {}
-    assert caches.store == {(5, 6): ((5,), (5, 6))}
+    assert caches.store == {("", (5, 6)): ((5,), (5, 6))}
     assert caches.slots == {2: (5,), 3: (5, 6), 4: (5, 6, 7)}
     assert caches.matched((5, 6, 9)) == 2
     assert caches.step((request((5, 6, 9), 2, 0, blocks=(3, 1)),)) == {}

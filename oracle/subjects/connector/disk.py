@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from reference.model.connector import ConnectorCase, Damage, Serve
+from reference.connector import Entry
+from reference.model.connector import MODELS, ConnectorCase, Damage, Serve
 from reference.serving import HEAD_SIZE
-
-from .watched import MODEL
 
 
 class Killed(BaseException):
     """The worker's end, where a signal would take it: nothing may catch it."""
 
 
-def entry_path(root: Path, tokens: tuple[int, ...]) -> Path:
-    """Where the store keeps the entry of these tokens."""
+def entry_path(root: Path, entry: Entry) -> Path:
+    """Where the store keeps an entry."""
     from ir.connector.store import FileStore, entry_key
 
-    return FileStore(root).path(entry_key(MODEL, tokens))
+    return FileStore(root).path(entry_key(*entry))
 
 
-def damage(case: ConnectorCase, root: Path, event: Damage) -> None:
-    """Do to an entry what the event says; most is done only to one that is there."""
-    path = entry_path(root, event.tokens)
+def damage(case: ConnectorCase, root: Path, event: Damage, model: str) -> None:
+    """Do to an entry of a model what the event says; most only to one that is there."""
+    path = entry_path(root, (model, event.tokens))
     if event.how in ("gone", "blocked"):
         if path.is_dir():
             path.rmdir()
@@ -94,27 +94,25 @@ def prefixes(case: ConnectorCase) -> set[tuple[int, ...]]:
     return found
 
 
-Entries = dict[tuple[int, ...], NDArray[np.uint8]]
-
-
 def stored(
     case: ConnectorCase, root: Path
-) -> tuple[Entries, frozenset[tuple[int, ...]], tuple[str, ...]]:
+) -> tuple[dict[Entry, NDArray[np.uint8]], frozenset[Entry], tuple[str, ...]]:
     """Entries, (layers, 2, tokens, bytes), those that cannot be read, files that are none."""
-    known = {entry_path(root, tokens).name: tokens for tokens in prefixes(case)}
-    entries: Entries = {}
-    unreadable: set[tuple[int, ...]] = set()
+    named = itertools.product(MODELS, prefixes(case))
+    known = {entry_path(root, entry).name: entry for entry in named}
+    entries: dict[Entry, NDArray[np.uint8]] = {}
+    unreadable: set[Entry] = set()
     strays: list[str] = []
     for path in sorted(root.iterdir()):
-        tokens = known.get(path.name)
-        if tokens is None:
+        entry = known.get(path.name)
+        if entry is None:
             strays.append(path.name)
         elif path.is_file():
-            found = _read(case, path, len(tokens))
+            found = _read(case, path, len(entry[1]))
             if found is None:
-                unreadable.add(tokens)
+                unreadable.add(entry)
             else:
-                entries[tokens] = found
+                entries[entry] = found
     return entries, frozenset(unreadable), tuple(strays)
 
 

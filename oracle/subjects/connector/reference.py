@@ -18,8 +18,8 @@ def observe(case: ConnectorCase) -> RunSeen:
         bases = ("ConnectorError", "RuntimeError")
         return RunSeen(mode="", steps=(), raised=Raised("PolicyError", bases, "refused"))
     store = {
-        tokens: bytes_of(values, case.dtype)
-        for tokens, values in expected.store.items()
+        entry: bytes_of(values, case.dtype)
+        for entry, values in expected.store.items()
         if values is not None
     }
     return RunSeen(

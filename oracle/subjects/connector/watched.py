@@ -15,23 +15,21 @@ from oracle.observation.connector import Bound, Called, Told
 from reference.model.connector import ConnectorCase
 from reference.serving import POLICIES
 
-MODEL = "m"
-"""The name under which entries are stored."""
 MARKS = 64
 """Hooks that ran on the device since the marks were last read: more are not counted."""
 
 
-def watched(case: ConnectorCase, root: Path) -> Any:
-    """The case's connector on a store at `root`, watched."""
+def watched(case: ConnectorCase, root: Path, model: str) -> Any:
+    """The case's connector on a store at `root`, for a model of this name, watched."""
     from ir.connector import FileConnector, GraphPolicy, StagedFileConnector
 
     block_size = case.size.block_size
     if case.connector == "staged":
         inner: Any = StagedFileConnector(
-            root, model=MODEL, block_size=block_size, capacity=case.capacity
+            root, model=model, block_size=block_size, capacity=case.capacity
         )
     else:
-        inner = FileConnector(root, model=MODEL, block_size=block_size)
+        inner = FileConnector(root, model=model, block_size=block_size)
     policy = POLICIES[case.connector]
     found = watching_class()(inner, marked=case.connector == "staged")
     found.graph_policy = (

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from oracle.observation import Raised
 from oracle.observation.connector import RunSeen, StepSeen
 from reference.model.connector import (
+    MODELS,
     ByHand,
     ConnectorCase,
     Damage,
@@ -50,6 +51,7 @@ class _Driven:
         self.connector: Any = None
         self.model: Any = None
         self.runner: Any = None
+        self.served = MODELS[0]
         self.steps: list[StepSeen] = []
         self.outputs = 0
 
@@ -83,7 +85,7 @@ class _Driven:
         case = self.case
         self.model = whole_number_model(case)
         compile_pieces(self.model, case, self.route)
-        self.connector = None if case.connector == "none" else watched(case, self.root)
+        self.connector = None if case.connector == "none" else watched(case, self.root, self.served)
         self.runner = Runner(self.model, self.connector, GraphMode(case.mode), case.buckets)
         self.runner.warm_up()
         self.steps.append(self._seen("warm-up"))
@@ -96,9 +98,10 @@ class _Driven:
                 self.runner.dummy_run(event.rows)
                 self.steps.append(self._seen("dummy"))
             case Damage():
-                damage(self.case, self.root, event)
+                damage(self.case, self.root, event, self.served)
                 self.steps.append(self._seen("damage"))
             case Restart():
+                self.served = event.model
                 self._start()
             case ByHand():
                 self._by_hand(event)

@@ -27,6 +27,7 @@ from ir.connector import (
     lifecycle,
     staged,
     store,
+    transfers,
 )
 from ir.connector import batch as batches
 from ir.connector import runner as runners
@@ -494,6 +495,15 @@ def _what_was_written_stays_beside_the_entry(patch: Patch) -> None:
     patch.setattr(store, "write_atomically", write)
 
 
+def _entries_of_all_models_are_one(patch: Patch) -> None:
+    """A key of the tokens alone: who shares a store finds the KV of another model."""
+
+    def entry_key(model: str, tokens: tuple[int, ...]) -> str:
+        return store.entry_key("m", tokens)
+
+    patch.setattr(transfers, "entry_key", entry_key)
+
+
 def _last_block_is_never_matched(patch: Patch) -> None:
     """vllm#18632's neighbour: a whole hit is none."""
     matched = StoredPrompts.matched_tokens
@@ -656,6 +666,7 @@ FAULTS: Mapping[str, Callable[[Patch], None]] = MappingProxyType(
                 _entries_are_written_in_place,
                 _kv_is_saved_before_attention,
                 _what_was_written_stays_beside_the_entry,
+                _entries_of_all_models_are_one,
                 _last_block_is_never_matched,
                 _a_dying_save_goes_on,
                 _failed_loads_are_kept_quiet,

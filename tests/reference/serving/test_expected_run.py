@@ -35,8 +35,8 @@ def test_what_is_computed_lies_in_its_slots_and_nothing_else_is_written():
     assert np.array_equal(run.steps[1].caches, caches)
     assert run.steps[1].known.all()
     assert run.steps[1].written == {2, 3, 4}
-    assert run.store.keys() == {(5, 6)}
-    entry = run.store[5, 6]
+    assert run.store.keys() == {("m", (5, 6))}
+    entry = run.store["m", (5, 6)]
     assert entry is not None
     assert np.array_equal(entry, kv[:, :, :2])
 
@@ -52,6 +52,23 @@ def test_what_is_loaded_after_a_restart_is_what_was_saved():
     logits = served.logits["b"]
     assert logits is not None
     assert np.array_equal(logits, computed(2, 1, (5, 6, 9))[1][2:])
+
+
+def test_a_worker_for_another_model_finds_no_entry_of_the_first():
+    first, other = Serve(requests=(FIRST,)), Restart("n")
+    run = expect_run(case_of(first, other, Serve(requests=(LOADS,)), first, Restart()))
+    assert run.steps[3].matched == {"b": 0}
+    assert run.steps[3].moved is not None
+    assert dict(run.steps[3].moved.failed) == {"b": "load"}
+    assert run.store.keys() == {("m", (5, 6)), ("n", (5, 6))}
+    back = expect_run(case_of(first, other, Restart(), Serve(requests=(LOADS,))))
+    assert back.steps[4].matched == {"b": 2}
+
+
+def test_who_follows_a_death_serves_the_model_of_who_died():
+    dies = Serve(requests=(FIRST,), dies=1)
+    run = expect_run(case_of(Restart("n"), dies, Serve(requests=(FIRST,))))
+    assert run.store.keys() == {("n", (5, 6))}
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "empty", "length", "dtype", "layer", "blocked"])
@@ -83,9 +100,9 @@ def test_what_cannot_be_replaced_fails_its_saver():
 def test_a_save_replaces_a_spoilt_entry():
     again = Served(name="b", prompt=(5, 6), start=0, stop=2, blocks=(3,), save=2)
     events = (Serve(requests=(FIRST,)), Damage((5, 6), "cut"))
-    assert expect_run(case_of(*events)).store == {(5, 6): None}
+    assert expect_run(case_of(*events)).store == {("m", (5, 6)): None}
     run = expect_run(case_of(*events, Serve(requests=(again,))))
-    assert run.store[5, 6] is not None
+    assert run.store["m", (5, 6)] is not None
 
 
 def test_a_staged_connector_has_room_for_so_many_tokens():
@@ -96,7 +113,7 @@ def test_a_staged_connector_has_room_for_so_many_tokens():
     assert dict(run.steps[2].moved.failed) == {"b": "load"}
 
 
-@pytest.mark.parametrize(("sync", "stored"), [(0, set()), (1, {(5, 6)})])
+@pytest.mark.parametrize(("sync", "stored"), [(0, set()), (1, {("m", (5, 6))})])
 def test_who_dies_at_a_sync_leaves_the_entry_old_or_new(sync: int, stored: set):
     run = expect_run(case_of(Serve(requests=(FIRST,), dies=sync)))
     assert run.steps[1].moved is not None
@@ -153,6 +170,7 @@ def test_calls_by_hand_are_admitted_in_their_place_alone():
         Dummy(0),
         Damage((), "gone"),
         Damage((1,), "burnt"),
+        Restart("o"),
         ByHand(True, (("start_load_kv", 2),)),
     ],
     ids=lambda e: type(e).__name__,
