@@ -54,6 +54,27 @@ class _Piece:
     times: Poly
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Held:
+    """A producer's rank: where its tensors begin and end, their page in question, and slots."""
+
+    bases: tuple[Poly, ...]
+    ends: tuple[Poly, ...]
+    pages: tuple[Poly, ...]
+    slots: Mapping[tuple[int, str, int, int], Slot]
+
+    @staticmethod
+    def of(side: Cache, rank: Rank, slots: list[Slot]) -> _Held:
+        blocks, page = Poly.symbol(f"n.{side.name}"), Poly.symbol(f"page.{side.name}")
+        first, strides = bases(side, rank), side.strides(rank[0])
+        return _Held(
+            first,
+            tuple(base + stride * blocks for base, stride in zip(first, strides, strict=True)),
+            tuple(base + stride * page for base, stride in zip(first, strides, strict=True)),
+            {(s.layer, s.part, s.unit, s.token): s for s in slots},
+        )
+
+
 def problems(case: TransferCase, path: PathFormulas) -> Iterator[Problem]:
     """All that must hold on one path through the planner."""
     sides = Side("P", case.producer, case, path.zero), Side("D", case.consumer, case, path.zero)
@@ -169,7 +190,8 @@ class Unit:
         alone = all(piece.times == ONE for piece in pieces)
         for one, two in pairwise(ordered) if alone else ():
             yield Claim("covered-twice", two.target - one.target - one.length, at_least=True)
-        held: dict[Rank, dict[tuple[int, str, int, int], Slot]] = {}
+        held: dict[Rank, _Held] = {}
+        inside: set[tuple[int, int]] = set()
         at = 0
         placed = [(ours[s.tensor] + page * strides[s.tensor] + s.offset, s) for s in slots]
         for target, slot in sorted(placed, key=lambda pair: pair[0].at(sample)):
@@ -183,29 +205,24 @@ class Unit:
             yield Claim("uncovered", rest, at_least=True)
             source_rank = piece.source_rank
             if source_rank not in held:
-                held[source_rank] = {
-                    (s.layer, s.part, s.unit, s.token): s
-                    for s in producer.slots(
-                        source_rank, self.group, unit_tokens=self.tokens, at=self.unit[0]
-                    )
-                }
-            origin = held[source_rank].get((slot.layer, slot.part, slot.unit, slot.token))
+                slots_there = producer.slots(
+                    source_rank, self.group, unit_tokens=self.tokens, at=self.unit[0]
+                )
+                held[source_rank] = _Held.of(producer, source_rank, slots_there)
+            there = held[source_rank]
+            origin = there.slots.get((slot.layer, slot.part, slot.unit, slot.token))
             if origin is None:
                 yield Claim("wrong-source", Poly({(): 1}), at_least=False)
                 return
-            yield from self._read(piece, target, origin)
-
-    def _read(self, piece: _Piece, target: Poly, origin: Slot) -> Iterator[Claim]:
-        """The byte that a piece brings to a slot is the same one of the producer's."""
-        producer = self.sides[0]
-        stride = producer.strides(piece.source_rank[0])[origin.tensor]
-        base = bases(producer, piece.source_rank)[origin.tensor]
-        page = Poly.symbol("page.P")
-        found = piece.source + target - piece.target
-        yield Claim("read-outside", piece.source - base, at_least=True)
-        end = base + stride * Poly.symbol("n.P")
-        yield Claim("read-outside", end - piece.source - piece.length, at_least=True)
-        yield Claim("wrong-source", found - base - page * stride - origin.offset, False)
+            if (at, origin.tensor) not in inside:
+                inside.add((at, origin.tensor))
+                base, end = there.bases[origin.tensor], there.ends[origin.tensor]
+                yield Claim("read-outside", piece.source - base, at_least=True)
+                yield Claim("read-outside", end - piece.source - piece.length, at_least=True)
+            # The byte that a piece brings to a slot is the same one of the producer's.
+            found = piece.source + target - piece.target
+            origins = there.pages[origin.tensor] + origin.offset
+            yield Claim("wrong-source", found - origins, at_least=False)
 
 
 def _bound(value: Poly, path: PathFormulas) -> Poly:

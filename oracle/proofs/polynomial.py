@@ -33,7 +33,7 @@ class Poly:
         terms = dict(self.terms)
         for monomial, c in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) + c
-        return Poly(terms)
+        return _made(terms)
 
     __radd__ = __add__
 
@@ -44,20 +44,20 @@ class Poly:
         terms = dict(self.terms)
         for monomial, c in _terms(other).items():
             terms[monomial] = terms.get(monomial, 0) - c
-        return Poly(terms)
+        return _made(terms)
 
     def __rsub__(self, other: Poly | int) -> Poly:
         return Poly.of(other) - self
 
     def __mul__(self, other: Poly | int) -> Poly:
         if isinstance(other, int):
-            return Poly({m: c * other for m, c in self.terms.items()})
+            return _made({m: c * other for m, c in self.terms.items()})
         terms: dict[Monomial, int] = {}
         for m, c in self.terms.items():
-            for n, d in Poly.of(other).terms.items():
-                product = tuple(sorted(m + n))
+            for n, d in _terms(other).items():
+                product = tuple(sorted(m + n)) if m and n else m or n
                 terms[product] = terms.get(product, 0) + c * d
-        return Poly(terms)
+        return _made(terms)
 
     __rmul__ = __mul__
 
@@ -151,6 +151,14 @@ class Poly:
         return Poly(found)
 
 
+def _made(terms: dict[Monomial, int]) -> Poly:
+    """A polynomial of terms that nobody else has: no copy is made."""
+    found = Poly.__new__(Poly)
+    found.terms = {m: c for m, c in terms.items() if c} if 0 in terms.values() else terms
+    found._hash = None
+    return found
+
+
 def _terms(value: Poly | int) -> Mapping[Monomial, int]:
     return value.terms if isinstance(value, Poly) else {(): int(value)}
 
@@ -187,18 +195,28 @@ def _bounds(value: Poly) -> tuple[bool, bool, bool, bool]:
 
 def _least_of(value: Poly, path: Path) -> tuple[bool, bool]:
     """Whether a polynomial is at least 0, and whether above it, as far as signs tell."""
-    if all(c > 0 for c in value.terms.values()):
+    if _is_plain(value):
         # Least where all symbols are.
         return True, _at_bounds(value, path) > 0
-    rests = (*_remainders(value, path), value)
-    for rest in rests:
-        if all(c > 0 for c in rest.terms.values()):
+    rests: list[Poly] = []
+    for rest in _remainders(value, path):
+        if _is_plain(rest):
             return True, _at_bounds(rest, path) > 0
-    for rest in rests:
-        # Shifting costs: symbols only grow from their bounds, so plain signs often suffice.
-        if all(c > 0 for c in rest.shifted(path.least).terms.values()):
+        rests.append(rest)
+    for rest in (*rests, value):
+        # Shifting costs: symbols only grow from their bounds, so plain signs often suffice; and
+        # what it adds to a product comes from longer ones.
+        longest = max((len(m) for m, c in rest.terms.items() if c > 0), default=0)
+        if any(c < 0 and len(m) >= longest for m, c in rest.terms.items()):
+            continue
+        if _is_plain(rest.shifted(path.least)):
             return True, _at_bounds(rest, path) > 0
     return False, False
+
+
+def _is_plain(value: Poly) -> bool:
+    """Whether it has no term below 0."""
+    return min(value.terms.values(), default=1) > 0
 
 
 def _at_bounds(value: Poly, path: Path) -> int:
@@ -227,13 +245,13 @@ def _is_positive(value: Poly | int) -> bool:
     number = value.number()
     if number is not None:
         return number > 0
-    at_least, above, at_most, _ = _bounds(value)
-    if above or at_most:
-        return above and not at_most
+    path, here = _followed(), value.bound()
+    at_least, above = _least_of(here, path)
+    if above or _least_of(-here, path)[0]:
+        return above
     if at_least:
         # All that is left to ask is whether it is 0.
         return not _is_zero(value)
-    path, here = _followed(), value.bound()
     answer = path.fork(("positive", frozenset(here.terms.items())))
     condition = here - 1 if answer else -here
     if not any(condition.terms == known.terms for known in path.conditions):

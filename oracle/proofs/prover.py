@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from oracle.observation.proof import Copies, Copying, PathFormulas, Proof
 from oracle.observation.split import Split
@@ -132,9 +133,9 @@ def _plain(claim: Claim, ends: Mapping[str, Poly]) -> bool:
         return True
     if not claim.at_least:
         return False
-    values = [claim.value]
-    values += [claim.value - ends[s] for m in claim.value.terms for s in m if s in ends]
-    return any(all(c > 0 for c in split_blocks(value).terms.values()) for value in values)
+    below = {s for m in claim.value.terms for s in m if s in ends}
+    values = chain((claim.value,), (claim.value - ends[s] for s in sorted(below)))
+    return any(min(split_blocks(value).terms.values(), default=1) > 0 for value in values)
 
 
 def _key(problem: Problem, proof: Proof, path: PathFormulas) -> object:
@@ -150,9 +151,11 @@ def _key(problem: Problem, proof: Proof, path: PathFormulas) -> object:
 def _canonical(claim: Claim) -> Claim:
     """Ranks of a stage differ in the symbols of their addresses; what is claimed need not."""
     addresses = sorted({s for m in claim.value.terms for s in m if s.startswith("b.")})
+    if not addresses:
+        return claim
     names: dict[str, str] = {}
     for address in addresses:
         stage = address.rsplit(".", 1)[0]
         names[address] = f"{stage}.#{sum(n.startswith(stage + '.') for n in names.values())}"
     terms = {tuple(names.get(s, s) for s in m): c for m, c in claim.value.terms.items()}
-    return replace(claim, value=Poly(terms))
+    return Claim(claim.kind, Poly(terms), claim.at_least)
