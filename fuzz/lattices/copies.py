@@ -1,4 +1,4 @@
-"""Every way in which two engines can lay a cache out beside each other, as transfers of one group.
+"""Every way in which two engines can lay two layers of one group out beside each other.
 
 How many heads a rank holds, and of how many ranks, is not said here: a proof takes them, and all
 sizes, as symbols. What it cannot take so is counted out: layouts, where keys and values lie,
@@ -42,12 +42,9 @@ def _all() -> tuple[TransferCase, ...]:
     plain = single(attention_case((2, 1, 2), LAYOUTS[0], 1))
     latent = CachedGroup("mla", (0,), (CachedPart("latent", 1, 1),))
     states = state_case((1, 2), 1, 1).model.groups[1:]
-    found = [
-        _laid_out(plain, replace(group, layers=(0, 1)), LAYOUTS[0], (False, False), SHAPES[0])
-        for group in states
-    ]
+    found = [_laid_out(plain, group, LAYOUTS[0], (False, False), SHAPES[0]) for group in states]
     found += [
-        _laid_out(plain, replace(group, layers=(0,)), layouts, placement, shape)
+        _laid_out(plain, group, layouts, placement, shape)
         for group, shapes in ((full, SHAPES), (sliding, PLAIN))
         for layouts in LAYOUTS
         for placement in PLACEMENTS
@@ -68,7 +65,8 @@ def _laid_out(
     placement: tuple[bool, bool],
     shape: Shape,
 ) -> TransferCase:
-    """`case` with one group, and its engines' blocks as they are said; block 1 of each moves."""
+    """`case` with one group of two layers, and its engines' blocks as they are said; block 1 of
+    each moves."""
     engines: list[Engine] = []
     for engine, layout, first, (block, kernel) in zip(
         (case.producer, case.consumer), layouts, placement, shape, strict=True
@@ -77,7 +75,7 @@ def _laid_out(
             replace(
                 engine,
                 tp=1,
-                stage_layers=(len(group.layers),),
+                stage_layers=(2,),
                 num_blocks=2,
                 block_tokens=block,
                 kernel_tokens=kernel,
@@ -88,7 +86,7 @@ def _laid_out(
     request = replace(
         case.requests[0], prompt_tokens=1, producer_blocks=((1,),), consumer_blocks=((1,),)
     )
-    model = replace(case.model, groups=(group,))
+    model = replace(case.model, groups=(replace(group, layers=(0, 1)),))
     return replace(case, model=model, producer=engines[0], consumer=engines[1], requests=(request,))
 
 

@@ -288,7 +288,8 @@ def split_case(index: int) -> TransferCase:
 
 
 def single(case: TransferCase) -> TransferCase:
-    """A case of the lattice with its first group alone."""
+    """A case of the lattice with its first group alone, of two layers: with one, layers that are
+    taken for each other would not differ."""
     requests = tuple(
         replace(
             request,
@@ -299,8 +300,8 @@ def single(case: TransferCase) -> TransferCase:
     )
     return replace(
         case,
-        model=replace(case.model, groups=case.model.groups[:1]),
+        model=replace(case.model, groups=(replace(case.model.groups[0], layers=(0, 1)),)),
         requests=requests,
-        producer=replace(case.producer, stage_layers=(1,)),
-        consumer=replace(case.consumer, stage_layers=(1,)),
+        producer=replace(case.producer, stage_layers=(2,)),
+        consumer=replace(case.consumer, stage_layers=(2,)),
     )

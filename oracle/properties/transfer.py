@@ -176,9 +176,9 @@ def summary(measures: Mapping[str, int]) -> tuple[str, ...]:
 
 
 PROOFS_OF = {
-    "plans": "topologies proved from end to end, for all sizes",
+    "plans": "topologies proved from end to end, for two layers of a group and all sizes",
     "splits": "topologies and kinds shown to read every unit once, from a rank that has it",
-    "copies": "layouts, kinds and block ratios proved for whatever two ranks hold, and all sizes",
+    "copies": "layouts, kinds and block ratios proved for two layers, any two ranks, all sizes",
 }
 
 

@@ -49,6 +49,7 @@ REFUTED = {
     "reads_more_than_it_writes": "does-not-pair",
     "paddings_must_agree": "refused-legal",
     "last_rank_forgotten": "uncovered",
+    "layers_swapped": "read-outside",
 }
 """What is told of each fault from end to end: the first claim that fails at its sizes."""
 COPIES = {
@@ -67,6 +68,7 @@ COPIES = {
     "consumers_own_request_id": "not-notified",
     "reads_more_than_it_writes": "does-not-pair",
     "paddings_must_agree": "refused-legal",
+    "layers_swapped": "read-outside",
 }
 """The same of whatever two ranks hold."""
 SPLITS = {

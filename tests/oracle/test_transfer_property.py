@@ -90,8 +90,8 @@ def test_the_summary_counts_the_lattice():
     )
     proofs = {"plans to prove": 4, "plans proved": 3, "claims": 9, "ways": 6, "ways never taken": 1}
     assert summary(proofs | {"copies to prove": 2, "copies proved": 2}) == (
-        "3 of 4 topologies proved from end to end, for all sizes",
-        "2 of 2 layouts, kinds and block ratios proved for whatever two ranks hold, and all sizes",
+        "3 of 4 topologies proved from end to end, for two layers of a group and all sizes",
+        "2 of 2 layouts, kinds and block ratios proved for two layers, any two ranks, all sizes",
         "9 claims in these proofs",
         "6 ways through the planner, each at sizes that exist; 1 that no sizes take",
     )
@@ -104,8 +104,8 @@ def test_a_run_must_prove_all_that_it_asks():
     assert demands({}) == ()
     assert demands({"plans to prove": 3_160, "plans proved": 3_160}) == ()
     assert demands({"copies to prove": 723, "copies proved": 720}) == (
-        "720 of 723 layouts, kinds and block ratios proved for whatever two ranks hold, "
-        "and all sizes; wanted: all",
+        "720 of 723 layouts, kinds and block ratios proved for two layers, any two ranks, "
+        "all sizes; wanted: all",
     )
 
 

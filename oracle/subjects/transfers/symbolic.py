@@ -132,7 +132,8 @@ def bases_below_limit(first: str, engine: Any, stage: int, path: Path) -> tuple[
             at = at + Poly.symbol(f"g.{side}.{tensor}")
         bases.append(at)
         at = at + stride * engine.num_blocks
-    longest = sum(engine.page_strides(stage), Poly({}))
+    # A page of each kind, which is no shorter than the longest; layers are alike.
+    longest = sum(dict.fromkeys(engine.page_strides(stage)), Poly({}))
     path.assumed[first] = ADDRESS_LIMIT - at - longest
     return tuple(bases)
 

@@ -84,11 +84,25 @@ def _last_rank_forgotten(patch: Patch) -> None:
     patch.setattr(EngineGeometry, "workers", property(all_but_the_last))
 
 
+def _layers_swapped(patch: Patch) -> None:
+    """Layers of the producer are taken from the last one on."""
+    find = pair_module.EnginePair._find
+
+    def backwards(self, *where):
+        found = find(self, *where)
+        for alike in found:
+            alike.places[1].reverse()
+        return found
+
+    patch.setattr(pair_module.EnginePair, "_find", backwards)
+
+
 FAULTS: dict[str, Callable[[Patch], None]] = {
     "reads_more_than_it_writes": _reads_more_than_it_writes,
     "rows_past_the_end": _rows_past_the_end,
     "told_too_often": _told_too_often,
     "last_rank_forgotten": _last_rank_forgotten,
+    "layers_swapped": _layers_swapped,
     "paddings_must_agree": _paddings_must_agree,
 }
 """Every fault by name."""
