@@ -43,9 +43,8 @@ class LedgerLine:
 class EventSeen:
     """``outputs`` of a replay that returned, ``eager`` those of the function called straight.
 
-    ``compiled`` is how many compiled graphs the latter ran, ``eager_memory`` what it left in its
-    own storages; of all other events that is empty.
-    ``memory`` holds the case's storages after the event, None where nobody holds one any more.
+    ``compiled`` is how many compiled graphs the latter ran. ``eager_memory`` holds its own
+    storages after the event.
     ``shared`` says with whom a copied result shares memory. ``kept`` are the copied results as
     they are after the last event.
     """

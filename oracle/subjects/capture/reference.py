@@ -71,14 +71,13 @@ def _event(case: CaptureCase, event: object, wanted: ExpectedEvent) -> EventSeen
     if case.noise and isinstance(event, Replay) and wanted.refused is None:
         outputs += (_noise(),)
     memory = _memory(case, wanted.memory)
-    replayed = wanted.refused is None and isinstance(event, Replay)
     copied = wanted.refused is None and isinstance(event, Replay) and event.how != "static"
     return EventSeen(
         refused=_refused(wanted.refused),
         outputs=outputs,
         eager=outputs,
         memory=memory,
-        eager_memory=memory if replayed else (),
+        eager_memory=memory,
         kept=outputs if copied else None,
     )
 

@@ -123,7 +123,7 @@ class Schedule:
                 found = EventSeen(refused=refused)
             else:
                 found = EventSeen(raised=raised(error))
-        return replace(found, memory=self.owned.memory())
+        return replace(found, memory=self.owned.memory(), eager_memory=self.eager.memory())
 
     def _done(self, number: int, event: CaptureEvent) -> EventSeen:
         from ir.state import ir_state
@@ -180,7 +180,6 @@ class Schedule:
         return EventSeen(
             outputs=tuple(seen_tensor(t) for t in results),
             eager=tuple(seen_tensor(t) for t in eager),
-            eager_memory=self.eager.memory(),
             compiled=self._compiled_runs() - before,
             shared=shared,
         )

@@ -196,21 +196,19 @@ def test_captures_of_this_distribution_agree(make):
         assert disagreements(case, lambda c: subject.observe(c, "host")) == []
 
 
-@pytest.mark.parametrize("number", [0, -1])
-def test_what_replays_leave_is_judged_where_no_contract_settles_it(number: int):
-    """All storages spoilt after one event: a replay, or something else that is refused."""
+@pytest.mark.parametrize("number", range(-3, 3))
+def test_what_events_leave_is_judged_where_no_contract_settles_it(number: int):
+    """All storages spoilt after one event."""
     spoilt = 0
     for index in range(12):
         case = called_case(SeededChooser(4, "left", index))
         found = subject.observe(case, "host")
         assert isinstance(found, CaptureReturned)
         events = list(found.events)
-        told = [n for n, e in enumerate(events) if e.eager_memory or e.refused]
-        at = told[number]
-        memory = tuple(None if m is None else np.full_like(m, 90) for m in events[at].memory)
-        events[at] = replace(events[at], memory=memory)
+        memory = tuple(None if m is None else np.full_like(m, 90) for m in events[number].memory)
+        events[number] = replace(events[number], memory=memory)
         wrong = replace(found, events=tuple(events))
-        kind = "changed-by-refusal" if events[at].refused else "memory-differs"
+        kind = "changed-by-refusal" if events[number].refused else "memory-differs"
         if any(m is not None and m.size for m in memory):
             spoilt += 1
             shown = disagreements(case, lambda _, wrong=wrong: wrong)
@@ -218,6 +216,22 @@ def test_what_replays_leave_is_judged_where_no_contract_settles_it(number: int):
         judged = {v.judge: v for v in verdicts(case, lambda _, found=found: found)}
         assert judged["capture-memory"].kind == "op-of-the-ir"
     assert spoilt >= 10
+
+
+@pytest.mark.parametrize(
+    "change", [{"dtype": "int32"}, {"shape": (4, 1), "strides": (1, 1)}], ids=["dtype", "shape"]
+)
+def test_random_numbers_are_those_of_the_function_called_straight(change):
+    case = replace(plain_case(SeededChooser(1, "noise")), noise=True)
+    seen = returned(case)
+    events = list(seen.events)
+    at = next(n for n, e in enumerate(events) if e.outputs)
+    *others, noise = events[at].outputs
+    other = replace(noise, **change)
+    wrong = replace(other, values=noise.values.view(np.int32).reshape(other.shape))
+    events[at] = replace(events[at], outputs=(*others, wrong))
+    found = disagreements(case, lambda _case: replace(seen, events=tuple(events)))
+    assert ("capture-eager", "replay-differs") in found
 
 
 @pytest.mark.slow
