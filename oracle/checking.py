@@ -23,7 +23,10 @@ from reference.model import digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckResult:
-    """One check's verdict and what it was about. ``telling``: agreeing here says something."""
+    """One check's verdict and what it was about. ``telling``: agreeing here says something.
+
+    ``asked``: the judge was; nobody's judge is where the subject could not be driven.
+    """
 
     prop: str
     subject: str
@@ -35,6 +38,7 @@ class CheckResult:
     case: str
     verdict: Verdict
     telling: bool
+    asked: bool = True
 
     @property
     def fingerprint(self) -> str:
@@ -141,6 +145,7 @@ class CaseChecker:
                 case=self._digest,
                 verdict=verdict,
                 telling=bool(self._telling),
+                asked=not isinstance(observation, Unavailable),
             )
 
     def _expect(self, terms: Terms) -> Any:

@@ -62,7 +62,8 @@ class Tally:
         cell = (result.subject, result.prop, result.op, result.provider, result.route)
         if outcome is Outcome.UNDECIDED:
             bucket.reasons[result.verdict.kind] += 1
-            self.undecided[cell, result.verdict.judge][result.verdict.kind] += 1
+            if result.asked:
+                self.undecided[cell, result.verdict.judge][result.verdict.kind] += 1
         if outcome in (Outcome.AGREES, Outcome.DISAGREES):
             self.decided[cell] += 1
             self.judged.add((cell, result.verdict.judge))

@@ -11,10 +11,10 @@ PROVIDERS = {"ir": (Provider(op="rms_norm", name="native", routes=("eager", "opa
 SELECTED = Selection(properties=("numerics",), ops=("rms_norm",), dtypes=("float32",))
 
 
-def _tally(**verdicts: tuple[Verdict, ...]) -> Tally:
+def _tally(unasked: tuple[Verdict, ...] = (), **verdicts: tuple[Verdict, ...]) -> Tally:
     tally = Tally()
     for route, each in verdicts.items():
-        for verdict in each:
+        for verdict in (*unasked, *each):
             result = CheckResult(
                 prop="numerics",
                 subject="ir",
@@ -26,6 +26,7 @@ def _tally(**verdicts: tuple[Verdict, ...]) -> Tally:
                 case="a",
                 verdict=verdict,
                 telling=True,
+                asked=verdict not in unasked,
             )
             tally.add(result)
     return tally
@@ -43,6 +44,16 @@ def test_a_judge_that_decided_nothing_on_a_route_is_named_with_its_reasons():
 
 def test_a_judge_that_had_nothing_to_decide_is_not_named():
     tally = _tally(
+        eager=(agrees("completion"), not_applicable("values", "no-outputs")),
+        opaque=(agrees("completion"),),
+    )
+    assert nothing_decided(SELECTED, PROVIDERS, tally) == ()
+
+
+def test_a_judge_is_not_blamed_for_calls_that_could_not_be_driven():
+    """One that has nothing to decide of the others would be named for them."""
+    tally = _tally(
+        unasked=(undecided("completion", "no-gpu"), undecided("values", "no-gpu")),
         eager=(agrees("completion"), not_applicable("values", "no-outputs")),
         opaque=(agrees("completion"),),
     )
