@@ -176,7 +176,7 @@ def test_a_script_shows_the_fault_and_is_silent_without_it(
     assert run(text, capsys) == (0, "no fault")
 
 
-@pytest.mark.parametrize("route", ["unwrapped", "fx-unlowered", "fx-perturbed", "fx-cold"])
+@pytest.mark.parametrize("route", ["unwrapped", "fx-unlowered", "fx-cold"])
 def test_a_script_holds_ops_of_the_ir_to_their_intervals(
     monkeypatch: Patch, capsys: pytest.CaptureFixture[str], route: str
 ):

@@ -197,7 +197,7 @@ class Serving(RuleBasedStateMachine):
             )
         if lose and self.caches.store:
             # Between scheduling and loading; its reader must fail, and nobody else.
-            lost = next(iter(self.caches.store))
+            _, lost = next(iter(self.caches.store))
             if all(r.load == 0 or r.prompt[: r.load] != lost for r in model[1:]):
                 self.lose(lost)
         output = SchedulerOutput(step=self.steps, requests=tuple(real))
@@ -207,13 +207,13 @@ class Serving(RuleBasedStateMachine):
         assert set(result.tokens) == {r.request for r in real} - set(result.failed)
         self.expect(output, dict(result.failed))
         self.check_memory()
-        for prefix in self.caches.store.keys() - self.saved.keys():
+        for prefix in {tokens for _, tokens in self.caches.store} - self.saved.keys():
             saver = next(r for r in real if r.prompt[: len(prefix)] == prefix)
             slots = [self.caches.slot(saver.blocks, i) for i in range(len(prefix))]
             self.saved[prefix] = [cache[:, slots].clone() for cache in self.kv(self.runner)]
 
     def lose(self, prefix: tuple[int, ...]) -> None:
-        del self.caches.store[prefix], self.saved[prefix]
+        del self.caches.store[self.caches.entry(prefix)], self.saved[prefix]
         self.connector.store.path(entry_key("m", prefix)).unlink()
 
     @precondition(lambda self: hasattr(self, "runner"))
