@@ -36,14 +36,16 @@ class Cause:
 class _Traced:
     """One step: in which memories its operands lie, which of them it writes, and its results.
 
-    Memories are numbers. ``copies``: its results have the elements of an operand. ``strided``: an
-    operand that it is given as ``out=`` is not row-major.
+    Memories are numbers. ``copies``: its results have the elements of an operand. ``of_the_ir``:
+    it may end in a copy of what it computed. ``strided``: an operand that it is given as ``out=``
+    is not row-major.
     """
 
     given: tuple[int, ...]
     written: tuple[int, ...]
     made: tuple[int, ...]
     copies: bool
+    of_the_ir: bool
     strided: bool
 
 
@@ -72,6 +74,7 @@ def _traced(case: ProgramCase) -> tuple[list[_Traced], list[int]]:
                 written=tuple(lies(v) for v in written),
                 made=tuple(lies(v) for v in range(first, len(machine.values))),
                 copies=name in _COPIES,
+                of_the_ir=step.target.startswith("ir."),
                 strided=any(not _is_row_major(machine.values[v]) for v in out),
             )
         )
@@ -114,6 +117,8 @@ def _returns_a_copy_of_a_copy(case: ProgramCase, kind: str, output: int | None) 
     steps, memories = _traced(case)
     chains: dict[int, tuple[int, ...]] = {}
     for step in steps:
+        if step.of_the_ir:
+            chains.update((memory, (memory,)) for memory in step.made if memory not in step.given)
         if not step.copies:
             continue
         sources = [(m, *chains.get(m, ())) for m in step.given if m not in step.written]

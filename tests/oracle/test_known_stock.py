@@ -149,6 +149,10 @@ def test_what_inductor_gets_wrong_in_a_norm_of_a_norm_is_not_known():
 
     norms = program(norm(0), norm(1), outputs=(2,))
     assert [name for name, cause in CAUSES.items() if cause.spoils(norms, "offset", None)] == []
+    # Of a clone of a norm, whose last step may be a copy, it may.
+    cloned = program(norm(0), clone(1), outputs=(1, 2))
+    spoils = CAUSES["copy-of-a-copy"].spoils
+    assert [spoils(cloned, kind, 1) for kind in ("outputs-share-storage", "value")] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["lowering", "clones"])
