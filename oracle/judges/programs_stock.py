@@ -45,7 +45,7 @@ def as_stock(evidence: ProgramEvidence) -> bool:
         return False
     ours, stock = evidence.observation, evidence.stock.observation
     if isinstance(ours, Raised) and isinstance(stock, Raised):
-        return (ours.type, _first_line(ours)) == (stock.type, _first_line(stock))
+        return same_failure(ours, stock)
     if isinstance(ours, ProgramReturned) and isinstance(stock, ProgramReturned):
         return same_run(ours, stock) and _same_seen(ours, stock)
     return False
@@ -58,6 +58,11 @@ def _same_seen(one: ProgramReturned, other: ProgramReturned) -> bool:
         and a.values.tobytes() == b.values.tobytes()
         for a, b in ((one.seen[number], other.seen[number]) for number in one.seen)
     )
+
+
+def same_failure(one: Raised, other: Raised) -> bool:
+    """Whether two compilations failed alike: the same error, with the same words."""
+    return (one.type, _first_line(one)) == (other.type, _first_line(other))
 
 
 def _first_line(raised: Raised) -> str:

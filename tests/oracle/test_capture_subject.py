@@ -10,6 +10,8 @@ from fuzz.strategies.captures import drawn_case, padded_case, plain_case, refuse
 from ir.state import ir_state
 from oracle.observation import Declined
 from oracle.observation.capture import CaptureReturned
+from oracle.subjects.capture import compiled
+from oracle.subjects.capture.compiled import compiled_form
 from oracle.subjects.capture.subject import observe, providers
 from oracle.subjects.capture.traps import OF_THE_HOST
 from reference.model.capture import Replay
@@ -52,3 +54,24 @@ def test_each_replay_stands_beside_the_function_called_straight():
     for seen in found.events:
         assert [o.values.tolist() for o in seen.outputs] == [o.values.tolist() for o in seen.eager]
         assert len(seen.outputs) == 2
+
+
+@pytest.mark.parametrize("stock", [IndexError("at 3"), KeyError("'ir_origin'"), None])
+def test_a_failed_compilation_is_torchs_only_where_it_fails_in_the_same_words(
+    monkeypatch: pytest.MonkeyPatch, stock: Exception | None
+):
+    ours = IndexError("at 3")
+
+    def warm(_case: object, _device: str, form: compiled.Compiled) -> None:
+        error = stock if form.stock else ours
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(compiled, "_warm", warm)
+    case = plain_case(SeededChooser(0, "words"))
+    if isinstance(stock, IndexError):
+        assert compiled_form(case, "cpu", stock=False) is None
+    else:
+        with pytest.raises(IndexError) as raised:
+            compiled_form(case, "cpu", stock=False)
+        assert raised.value is ours

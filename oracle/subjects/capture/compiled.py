@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from oracle.judges.programs_stock import same_failure
 from reference.model.capture import CaptureCase
 
 from .owned import Owned
+from .schedule import raised
 
 
 class Compiled:
@@ -45,16 +47,17 @@ class Compiled:
 def compiled_form(case: CaptureCase, device: str, *, stock: bool) -> Compiled | None:
     """The body compiled by our backend, its lowered graph run node by node; warm.
 
-    None where torch.compile without us cannot compile it either.
+    None where torch.compile without us cannot compile it either, and says so in the same words.
     """
     compiled = Compiled(stock=stock)
     try:
         compiled.function = _warm(case, device, compiled)
-    except Exception:  # whether it is ours shows without us
+    except Exception as error:  # whether it is ours shows without us
         try:
             _warm(case, device, Compiled(stock=True))
-        except Exception:  # any error at all: torch's own
-            return None
+        except Exception as without_us:  # any error at all: torch's own
+            if same_failure(raised(error), raised(without_us)):
+                return None
         raise
     return compiled
 
