@@ -121,7 +121,8 @@ def _average(logits: Interval, values: Float64, backend: str) -> Interval:
         flushed = 2 * (tokens + 2) * _TINY * (np.abs(v).max(axis=1) + np.abs(o) + 1)
         error = (shifted + roundings + flushed) / (1 - worst) + _EXACT * (magnitude + np.abs(o))
         # Any weights at all give an average between the smallest and the largest value. Their own
-        # errors may be without a bound, so the roundings are taken of the largest magnitude.
+        # errors may be without a bound, so the roundings are taken of the largest magnitude: once
+        # for the numerator and once for the denominator, doubled for what is of second order.
         slack = (4 * (2 * tokens + 6) * UNIT + _EXACT) * np.abs(v).max(axis=1) + flushed
         known = worst < 0.5
         lowest, largest = v.min(axis=1) - slack, v.max(axis=1) + slack
