@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from oracle.observation import Observation
 from oracle.observation.program import ProgramPerturbed, ProgramReturned
@@ -17,13 +20,15 @@ class ProgramEvidence:
 
     ``expected`` follows from the values that ops of the IR were seen to return; None where torch
     must refuse the program, where it did not return, and where ``unknown`` says why nobody can
-    tell. ``calls`` are the ops of the IR as far as they are known.
+    tell. ``calls`` are the ops of the IR as far as they are known; ``wanted``, by the number of
+    a value that they return, says which of its elements anybody reads.
     """
 
     case: ProgramCase
     expected: ExpectedProgram | None
     refusal: Refusal | None
     calls: tuple[ExpectedCall, ...]
+    wanted: Mapping[int, np.ndarray]
     observation: Observation | ProgramReturned | ProgramPerturbed
     unknown: str = ""
     route: str = ""

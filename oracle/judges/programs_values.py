@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from oracle.observation import ObservedTensor, Raised
 from oracle.observation.program import ProgramPerturbed
 from oracle.verdict import Place, Verdict, agrees, disagrees, not_applicable, undecided
 from reference.dtypes import FORMATS, decode, numpy_dtype
+from reference.expectation import ExpectedOutput
+from reference.interval import Interval
 from reference.model import touched_elements
 
 from .programs_evidence import ProgramEvidence
@@ -118,7 +122,10 @@ def program_routes(evidence: ProgramEvidence) -> Verdict:
 
 
 def program_steps(evidence: ProgramEvidence) -> Verdict:
-    """What each op of the IR returned lies in its contract's interval."""
+    """What each op of the IR returned lies in its contract's interval, wherever it is read.
+
+    What nobody reads, a pass may have written over.
+    """
     name = "program-steps"
     returned = evidence.returned
     if returned is None:
@@ -133,6 +140,7 @@ def program_steps(evidence: ProgramEvidence) -> Verdict:
             if found is None:
                 # Nothing used it, so the graph need not have made it.
                 continue
+            found, wanted = _read_part(found, wanted, evidence.wanted.get(number))
             verdict = compare(name, found, wanted)
             if verdict is not None:
                 return verdict
@@ -140,6 +148,19 @@ def program_steps(evidence: ProgramEvidence) -> Verdict:
     if evidence.unknown:
         return undecided(name, evidence.unknown)
     return undecided(name, "bound-too-wide") if wide else agrees(name)
+
+
+def _read_part(
+    found: ObservedTensor, wanted: ExpectedOutput, read: np.ndarray | None
+) -> tuple[ObservedTensor, ExpectedOutput]:
+    """Both with zeros where nobody reads."""
+    if read is None or read.all() or found.shape != read.shape:
+        return found, wanted
+    values = np.where(read, found.values, np.zeros((), found.values.dtype))
+    interval = wanted.interval
+    lo, hi = np.where(read, interval.lo, 0.0), np.where(read, interval.hi, 0.0)
+    nan = np.where(read, interval.nan, np.zeros((), interval.nan.dtype))
+    return replace(found, values=values), replace(wanted, interval=Interval(lo, hi, nan))
 
 
 def program_inputs(evidence: ProgramEvidence) -> Verdict:

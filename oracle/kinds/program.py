@@ -21,9 +21,11 @@ from reference.expectation import Unknown
 from reference.model import ProgramCase
 from reference.programs import (
     Asked,
+    ExpectedCall,
     ExpectedProgram,
     ProgramExpectation,
     expect_program,
+    known_calls,
 )
 
 from .kind import CaseKind, Terms
@@ -62,16 +64,16 @@ def _evidence(
     if isinstance(observation, ProgramRaised):
         observation = observation.raised
     calls = expectation.calls if isinstance(expectation, ExpectedProgram) else ()
+    wanted = expectation.wanted if isinstance(expectation, ExpectedProgram) else {}
     found = expectation
     if calls and isinstance(observation, ProgramReturned):
-        found = _expected(case, _observed(case, observation), _asked(terms))
-        if isinstance(found, ExpectedProgram):
-            calls = found.calls
+        found, calls = _expected(case, _observed(case, observation), _asked(terms))
     return ProgramEvidence(
         case=case,
         expected=found if isinstance(found, ExpectedProgram) else None,
         refusal=found if isinstance(found, Refusal) else None,
         calls=calls,
+        wanted=wanted,
         observation=observation,
         unknown=found.because if isinstance(found, Unknown) else "",
         route=route,
@@ -102,13 +104,19 @@ def _observed(
 @functools.lru_cache(maxsize=4)
 def _expected(
     case: ProgramCase, observed: tuple[tuple[int, tuple[Bits, ...]], ...], asked: Asked
-) -> ProgramExpectation:
-    """What follows from these values. Most routes see the same ones."""
+) -> tuple[ProgramExpectation, tuple[ExpectedCall, ...]]:
+    """What follows from these values, and what its calls must return as far as that is known.
+
+    Most routes see the same values.
+    """
     arrays = {
         step: [np.frombuffer(raw, numpy_dtype(dtype)).reshape(shape) for dtype, shape, raw in bits]
         for step, bits in observed
     }
-    return expect_program(case, observed=arrays, asked=asked)
+    found = expect_program(case, observed=arrays, asked=asked)
+    if isinstance(found, ExpectedProgram):
+        return found, found.calls
+    return found, known_calls(case, observed=arrays, asked=asked)
 
 
 def _telling(evidence: ProgramEvidence) -> bool:

@@ -7,6 +7,7 @@ from .expected import (
     ProgramExpectation,
     expect_program,
     expectation_of,
+    known_calls,
 )
 from .ir_calls import Asked, ExpectedCall
 from .machine import METADATA_ONLY, Machine
@@ -24,4 +25,5 @@ __all__ = [
     "ProgramExpectation",
     "expect_program",
     "expectation_of",
+    "known_calls",
 ]

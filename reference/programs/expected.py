@@ -15,6 +15,7 @@ from .answers import NotKnown
 from .ir_calls import Asked, ExpectedCall, Observed
 from .machine import STRICT, Machine
 from .memory import Memory, Tensor, stored
+from .wanted import wanted_elements
 
 Sharing: TypeAlias = Literal["must", "may", "never"]
 
@@ -54,13 +55,15 @@ class ExpectedProgram:
     """``calls`` are the ops of the IR in order: their outputs must lie in these intervals.
 
     Everything else follows from the outputs that were observed of those calls; where none were
-    given, from some admitted values, and only metadata then mean anything.
+    given, from some admitted values, and only metadata then mean anything. ``wanted``: of each
+    value that a call returned, by number, which elements anybody reads.
     """
 
     outputs: tuple[ExpectedTensor, ...]
     storages: tuple[ExpectedStorage, ...]
     inputs: tuple[int, ...]
     calls: tuple[ExpectedCall, ...]
+    wanted: Mapping[int, np.ndarray]
 
     def sharing(self, i: int, j: int) -> Sharing:
         """Whether outputs number ``i`` and ``j`` share a storage.
@@ -101,11 +104,27 @@ def expect_program(
         machine = Machine(case.storages, case.tensors, case.inputs, asked=asked)
     except NotKnown as unknown:
         return Unknown(unknown.because)
+    stopped = _run(machine, case, observed)
+    return expectation_of(machine, case) if stopped is None else stopped
+
+
+def known_calls(
+    case: ProgramCase, *, observed: Mapping[int, Observed], asked: Asked = STRICT
+) -> tuple[ExpectedCall, ...]:
+    """The ops of the IR that follow from what was ``observed``: all before what is unknown."""
+    machine = Machine(case.storages, case.tensors, case.inputs, asked=asked)
+    _run(machine, case, observed)
+    return tuple(machine.calls)
+
+
+def _run(
+    machine: Machine, case: ProgramCase, observed: Mapping[int, Observed] | None
+) -> Refusal | Unknown | None:
     seen = {} if observed is None else observed
     for i, step in enumerate(case.steps):
         if (stopped := machine.apply(step, seen.get(i))) is not None:
             return stopped
-    return expectation_of(machine, case)
+    return None
 
 
 def expectation_of(machine: Machine, case: ProgramCase) -> ProgramExpectation:
@@ -133,6 +152,7 @@ def expectation_of(machine: Machine, case: ProgramCase) -> ProgramExpectation:
         ),
         inputs=tuple(case.input_view(i).storage for i in range(len(case.inputs))),
         calls=tuple(machine.calls),
+        wanted=wanted_elements(case, machine) if machine.calls else {},
     )
 
 

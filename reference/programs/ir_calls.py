@@ -88,26 +88,16 @@ def ir_case(declaration: OpDeclaration, overload: str, a: Arguments) -> OpCase:
     return OpCase(declaration.op, tuple(storages), tuple(arguments), chosen)
 
 
-def call(
-    step: int,
-    declaration: OpDeclaration,
-    overload: str,
-    a: Arguments,
-    *,
-    asked: Asked,
-    observed: Observed | None,
-) -> tuple[ExpectedCall | None, tuple[Tensor, ...]]:
-    """What the call must return, and its results: as observed, or some admitted values.
-
-    The activations of ``maybe_inplace`` are given away, and its outputs may lie where they lay.
-    """
+def expected_call(
+    step: int, declaration: OpDeclaration, overload: str, a: Arguments, *, asked: Asked
+) -> ExpectedCall | tuple[ExpectedOutput, ...]:
+    """What the call must return; where no contract is asked, its outputs' metadata alone."""
     case = ir_case(declaration, overload, a)
     if not asked.intervals:
         binding = declaration.bind(case)
         if isinstance(binding, Refusal):
             raise Refused(f"{declaration.op}: {binding.argument} {binding.rule}")
-        outputs = expected_metadata(declaration, case, binding)
-        return None, _results(declaration, overload, a, outputs, None)
+        return expected_metadata(declaration, case, binding)
     found = expect(
         declaration,
         case,
@@ -119,27 +109,30 @@ def call(
         raise Refused(f"{declaration.op}: {found.argument} {found.rule}")
     if isinstance(found, Unknown):
         raise NotKnown(found.because)
-    expected = ExpectedCall(
+    return ExpectedCall(
         step=step,
         op=declaration.op,
         overload=overload,
         contract=found.contract,
         outputs=found.outputs,
     )
-    return expected, _results(declaration, overload, a, found.outputs, observed)
 
 
 def _names(contract: str | None, op: str) -> bool:
     return contract is not None and contract.partition("/")[0] == op
 
 
-def _results(
+def call_results(
     declaration: OpDeclaration,
     overload: str,
     a: Arguments,
     outputs: Sequence[ExpectedOutput],
     observed: Observed | None,
 ) -> tuple[Tensor, ...]:
+    """The results of a call: as observed, or some admitted values.
+
+    The activations of ``maybe_inplace`` are given away, and its outputs may lie where they lay.
+    """
     if observed is not None and len(observed) != len(outputs):
         raise NotKnown("observation-does-not-fit")
     made: list[Tensor] = []

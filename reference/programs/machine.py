@@ -12,7 +12,15 @@ from ..expectation import Unknown
 from ..model import ProgramStep, Storage, View
 from .answers import NotKnown, Refused
 from .arguments import Arguments, Held
-from .ir_calls import Asked, ExpectedCall, Observed, call, ir_parameters, split_target
+from .ir_calls import (
+    Asked,
+    ExpectedCall,
+    Observed,
+    call_results,
+    expected_call,
+    ir_parameters,
+    split_target,
+)
 from .memory import Memory, Tensor, is_exact, kind_of
 from .stateful import STATEFUL
 from .vocabulary import ATEN
@@ -22,7 +30,10 @@ METADATA_ONLY = Asked(intervals=False)
 
 
 class Machine:
-    """A program underway. A step that is refused or unknown changes nothing."""
+    """A program underway. A step that is refused or unknown changes no value.
+
+    ``calls`` are what the ops of the IR must return, up to one whose results are unknown.
+    """
 
     def __init__(
         self,
@@ -69,12 +80,12 @@ class Machine:
         declaration, overload = found
         a = ir_parameters(declaration).bind(step, self.values)
         _check_kept(a)
-        expected, results = call(
-            self.steps, declaration, overload, a, asked=self.asked, observed=observed
-        )
-        if expected is not None:
-            self.calls.append(expected)
-        return results
+        expected = expected_call(self.steps, declaration, overload, a, asked=self.asked)
+        if not isinstance(expected, ExpectedCall):
+            return call_results(declaration, overload, a, expected, None)
+        # Known even where what was observed, and so everything after it, is not.
+        self.calls.append(expected)
+        return call_results(declaration, overload, a, expected.outputs, observed)
 
 
 def _check_kept(a: Arguments) -> None:

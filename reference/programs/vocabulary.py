@@ -181,3 +181,14 @@ LISTS: Mapping[str, Target] = MappingProxyType(
 ATEN: Mapping[str, Target] = MappingProxyType(
     {**POINTWISE, **GATHERING, **COPIES, **VIEWS, **LISTS}
 )
+
+RENEWING = frozenset(
+    {
+        *(name for name, target in ATEN.items() if target.writes == "out"),
+        "aten._foreach_copy_.default",
+        "aten.copy_.default",
+        "aten.fill_.Scalar",
+        "aten.zero_.default",
+    }
+)
+"""Targets that write all of what they write, whatever it held before."""

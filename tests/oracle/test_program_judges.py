@@ -226,6 +226,31 @@ def test_what_an_op_of_the_ir_returns_is_held_against_its_contract():
     assert str(place).startswith("y[")
 
 
+def test_what_nobody_reads_may_have_been_written_over():
+    dead = replace(case(norm=True), outputs=(0,))
+    evidence = PROGRAM.evidence(
+        dead, PROGRAM.expect(dead, Terms()), step_off(reference.observe(dead)), Terms()
+    )
+    assert JUDGES["program-steps"].judge(evidence).outcome is Outcome.AGREES
+
+
+def test_a_call_is_not_held_against_operands_that_nobody_observed():
+    """The first norm overflowed: what the second must return of that is not known."""
+    chained = replace(
+        case(norm=True),
+        steps=(*case(norm=True).steps, ProgramStep("ir.rms_norm.default", (Value(2), None, 0.0))),
+        outputs=(4,),
+    )
+    found = reference.observe(chained)
+    infinite = np.full((2, 2), np.inf, np.float32)
+    seen = {2: replace(found.seen[2], values=infinite), 4: found.seen[4]}
+    expectation = PROGRAM.expect(chained, Terms())
+    evidence = PROGRAM.evidence(chained, expectation, replace(found, seen=seen), Terms())
+    verdict = JUDGES["program-steps"].judge(evidence)
+    assert (verdict.kind, str(verdict.place)[:2]) == ("value", "y[")
+    assert [call.step for call in evidence.calls] == [1]
+
+
 @pytest.mark.parametrize("judge", [n for n in JUDGES if n.startswith("program-")])
 @pytest.mark.parametrize("norm", [False, True])
 def test_what_is_right_is_not_disagreed_with(judge: str, norm: bool):

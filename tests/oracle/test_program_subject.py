@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,28 @@ def test_what_another_elimination_miscompiles_is_right_here(name: str):
     case = MISCOMPILED[name]
     for route in GRAPHS:
         assert wrong(case, subject.observe(case, "passes", route)) == {}, route
+
+
+def norm(x: int) -> ProgramStep:
+    return ProgramStep("ir.rms_norm.default", (V(x), None, 1.0))
+
+
+def test_a_provider_may_write_where_only_a_call_reads_whose_result_nobody_does():
+    """The second norm finds what the first left in the input, which the caller gave away."""
+    steps = (norm(0), norm(0), step("neg.default", V(2)))
+    case = replace(program(*steps, outputs=(1,)), donated=(0,))
+    returned = Programs().observe(case, "passes", "fx-inplace")
+    assert isinstance(returned, ProgramReturned)
+    first, second = returned.seen[1].values, returned.seen[2].values
+    assert (first != second).any()
+    assert wrong(case, returned) == {}
+
+
+def test_a_stride_of_a_dimension_of_one_places_nothing():
+    """In place the result has the input's strides, and a clone of it keeps them."""
+    row = replace(program(norm(0), step("clone.default", V(1)), outputs=(2,)),
+                  tensors=(View(0, (1, 4), (6, 1)),))  # fmt: skip
+    assert wrong(row, Programs().observe(row, "passes", "fx-inplace")) == {}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
