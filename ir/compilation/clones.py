@@ -35,6 +35,8 @@ def eliminate_clones(
 ) -> Clones:
     """Remove clones from a graph and the graphs it holds.
 
+    Inputs that look alike (dtype, device, shape) may be one tensor; others that share memory, as
+    views of one base do, must share it in their metadata, as they do in AOTAutograd's graphs.
     donated: positions among the placeholders of inputs whose content the caller gave away: they
     may be written and returned, and share memory with no other input.
     states: positions of inputs that share memory with no other either and whose content the graph
@@ -72,6 +74,17 @@ class _Pair(NamedTuple):
     shift: int
 
 
+class _Move(NamedTuple):
+    """From the storage of a clone's value, that begins `start` bytes before it, to its original's.
+
+    The original's value may itself be moved, and is by the time that its users' are.
+    """
+
+    storage: int
+    start: int
+    original: fx.Node
+
+
 class _Elimination:
     def __init__(self, graph: fx.Graph, donated: Collection[int]) -> None:
         self.graph = graph
@@ -79,8 +92,10 @@ class _Elimination:
         self.states: frozenset[fx.Node] = frozenset()
         self.removed: list[str] = []
         self.kept: list[KeptClone] = []
-        # The storage that a group's values lay in when it became part of another.
-        self.moved: dict[Group, int] = {}
+        # Of a group whose values lay in its clone's storage: where they lie now.
+        self.moved: dict[Group, _Move] = {}
+        # What is gone, and what stands in its place.
+        self._stands_for: dict[fx.Node, fx.Node] = {}
         self._written: list[Group] | None = None
 
     def run(self) -> None:
@@ -213,11 +228,12 @@ class _Elimination:
         if group.members:
             # Views of the clone lie in its storage: either they move, or the original does.
             alone = not target.members and not target.is_input and pair.own is target
-            # One of several results has its value in what made it, too: that one stays.
-            if alone and shift == 0 and original.target is not operator.getitem:
+            if alone and shift == 0 and _has_own_storage(original):
                 original.meta["val"] = clone.meta["val"]
             else:
-                self.moved[pair.mine] = clone.meta["val"].untyped_storage()._cdata
+                value = clone.meta["val"]
+                start = value.storage_offset() * value.element_size()
+                self.moved[pair.mine] = _Move(value.untyped_storage()._cdata, start, original)
         self.ranges.merged(group, target, shift)
         merge(group, target, shift=shift)
         if target.is_input and group.writes:
@@ -229,6 +245,7 @@ class _Elimination:
             if copy.args[0] is copy.args[1]:
                 copy.replace_all_uses_with(original)
                 self.graph.erase_node(copy)
+                self._stands_for[copy] = original
         del self.aliases.held[clone]
         self.removed.append(clone.name)
 
@@ -250,15 +267,15 @@ class _Elimination:
             return type(value)(self._moved(v, h) for v, h in pairs)
         if type(held) is not Group or held not in self.moved:
             return value
-        base = root(held).first
-        target = None if base is None else base.meta.get("val")
-        if (
-            not isinstance(value, FakeTensor)
-            or not isinstance(target, torch.Tensor)
-            or value.untyped_storage()._cdata != self.moved[held]
-        ):
+        move = self.moved[held]
+        if not isinstance(value, FakeTensor) or value.untyped_storage()._cdata != move.storage:
             return value
-        offset = value.storage_offset() + total_shift(held) // value.element_size()
+        original = move.original
+        while original in self._stands_for:
+            original = self._stands_for[original]
+        target = original.meta["val"]
+        shift = target.storage_offset() * target.element_size() - move.start
+        offset = value.storage_offset() + shift // value.element_size()
         with torch._C._DisableTorchDispatch():
             meta = torch.empty(0, dtype=value.dtype, device="meta").set_(
                 target.untyped_storage(), offset, value.shape, value.stride()
@@ -269,6 +286,18 @@ class _Elimination:
 def _is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
     # The first is quicker, and most values are.
     return type(value) is FakeTensor or isinstance(value, torch.Tensor)
+
+
+def _has_own_storage(node: fx.Node) -> bool:
+    """Whether no value that a node was made of lies where its own does, told by schema or not.
+
+    One of several results has its value in what made it, too, and `_unsafe_view` is a view.
+    """
+    if node.target is operator.getitem:
+        return False
+    storage = node.meta["val"].untyped_storage()._cdata
+    values = (used.meta.get("val") for used in node._input_nodes)
+    return not any(_is_tensor(v) and v.untyped_storage()._cdata == storage for v in values)
 
 
 def _has_value(group: Group) -> bool:

@@ -17,8 +17,10 @@ Place = int | str
 """An argument: its position, or the name by which a keyword gives it."""
 
 _READING = {"auto_functionalized", "auto_functionalized_v2", "triton_kernel_wrapper_functional"}
+# The scatters copy a storage up to the last element: their result begins where their argument does.
 _BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
-              "aten::as_strided_scatter", "aten::sym_storage_offset"}  # fmt: skip
+              "aten::as_strided_scatter", "aten::diagonal_scatter", "aten::select_scatter",
+              "aten::slice_scatter", "aten::sym_storage_offset"}  # fmt: skip
 _REPLACES_STORAGE = {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::swap_",
                      "inductor::resize_storage_bytes_", "fsdp::copy_"}  # fmt: skip
 _KERNEL = "triton_kernel_wrapper_mutation"
@@ -37,7 +39,8 @@ class Effect:
     writes: arguments written, a list of tensors in any element. overwrites: those of them whose
     every element is written and none read. returns: for each output, the arguments whose storage
     it may lie in. view: reads no element. elementwise: an element written depends on elements of
-    the same index alone, which are read before. by_offset: reads places of the storage by number.
+    the same index alone, which are read before. by_offset: what is done depends on where in its
+    storage an argument begins.
     replaces_storage: the tensor's memory is another one afterwards.
     """
 

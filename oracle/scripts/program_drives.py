@@ -81,12 +81,22 @@ def drives(finding: Finding) -> list[str]:
     if route == "fx-perturbed" and not own_claim:
         # The program itself only runs step by step there.
         return [piece("program_direct")]
-    told = "x.clone()" if route == "fx-blind" else "x"
-    graph = piece("program_graph", told=told)
+    graph = _graph(finding)
     if own_claim:
-        return [graph, *_keys(route)]
+        return [*graph, *_keys(route)]
     providers = definitions("inplace") if route == "fx-inplace" else []
-    return [graph, *providers, _passes(finding), piece("program_passed")]
+    return [*graph, *providers, _passes(finding), piece("program_passed")]
+
+
+def _graph(finding: Finding) -> list[str]:
+    """How the graph is made; on the blind route no argument's metadata names another's memory."""
+    if finding.route != "fx-blind":
+        return [piece("program_graph", told="x")]
+    case = finding.case
+    shapes = {(v.storage, v.shape) for v in map(case.input_view, range(len(case.inputs)))}
+    if len({storage for storage, _ in shapes}) == len(shapes):
+        return [piece("program_graph", told="x.clone()")]
+    return [piece("program_alone"), piece("program_graph", told="alone(x, arguments)")]
 
 
 def _stock(route: str) -> str:

@@ -106,6 +106,18 @@ def test_a_stride_of_a_dimension_of_one_places_nothing():
     assert wrong(row, Programs().observe(row, "passes", "fx-inplace")) == {}
 
 
+def test_metadata_that_hides_who_is_one_tensor_still_tells_of_views_of_one_base():
+    """The flat view is written, so the clone of the other must stay."""
+    flat = replace(
+        program(step("clone.default", V(0)), step("add_.Tensor", V(1), 1),
+                step("mul.Tensor", V(2), 1), outputs=(4,)),
+        tensors=(View(0, (2, 4), (4, 1)), View(0, (8,), (1,))), inputs=(0, 1),
+    )  # fmt: skip
+    assert wrong(flat, Programs().observe(flat, "passes", "fx-blind")) == {}
+    alike = replace(flat, tensors=(flat.tensors[0], flat.tensors[0]))
+    assert wrong(alike, Programs().observe(alike, "passes", "fx-blind")) == {}
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_reference_agrees_with_itself(family: str):
     for index in range(20):

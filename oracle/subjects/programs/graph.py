@@ -39,7 +39,11 @@ class ProgramGraph:
 
 
 def program_graph(case: ProgramCase, *, blind: bool = False) -> ProgramGraph:
-    """The graph of ``case``. ``blind``: its metadata does not tell which inputs share memory."""
+    """The graph of ``case``.
+
+    ``blind``: its metadata does not tell which inputs are one tensor, or share memory although
+    they look alike. That views of one base do is always told, as AOTAutograd does.
+    """
     import torch
     from torch import fx
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -106,12 +110,17 @@ def _fake_inputs(case: ProgramCase, mode: Any, *, blind: bool) -> list[Any]:
         return torch.empty(held.numel, dtype=getattr(torch, held.dtype), device="meta")
 
     shared = [storage(i) for i in range(len(case.storages))]
+    looks: dict[int, set[tuple[int, ...]]] = {}
+    for number in case.inputs:
+        view = case.tensors[number]
+        looks.setdefault(view.storage, set()).add(view.shape)
     made: dict[int, Any] = {}
     found: list[Any] = []
     for number in case.inputs:
-        if blind or number not in made:
-            view = case.tensors[number]
-            base = storage(view.storage) if blind else shared[view.storage]
+        view = case.tensors[number]
+        hidden = blind and len(looks[view.storage]) == 1
+        if hidden or number not in made:
+            base = storage(view.storage) if hidden else shared[view.storage]
             meta = base.as_strided(view.shape, view.strides, view.offset)
             made[number] = FakeTensor(mode, meta, device)
         found.append(made[number])

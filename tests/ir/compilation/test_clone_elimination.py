@@ -487,6 +487,55 @@ def test_values_of_what_is_left_lie_where_it_lies(traced, f):
         assert value.storage_offset() == again.storage_offset()
 
 
+def of_a_copy_that_might_have_been_a_view(x: Tensor) -> Any:
+    flat = x.t().clone().reshape(-1)
+    c = flat.clone()
+    v = c.view(2, 4)
+    torch.add(flat, 1, out=c)
+    return v * 2
+
+
+def of_a_clone_of_a_view_of_a_clone(x: Tensor) -> Any:
+    c = x.clone()[1].clone()
+    v = c.view(2, 2)
+    return v * 2, c.view(4).add_(1) * 2
+
+
+@pytest.mark.parametrize(
+    "f", [of_a_copy_that_might_have_been_a_view, of_a_clone_of_a_view_of_a_clone]
+)
+def test_a_view_of_a_removed_clone_lies_where_the_original_does(traced, f):
+    graph = traced(f, x_of())
+    assert eliminate_clones(graph.graph).removed
+    env: dict[fx.Node, Any] = {}
+    mode = next(iter(graph.graph.nodes)).meta["val"].fake_mode
+    same: dict[int, int] = {}
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            env[node] = node.meta.get("val")
+            continue
+        args, kwargs = fx.map_arg((node.args, node.kwargs), env.__getitem__)
+        with mode:
+            env[node] = node.target(*args, **kwargs)
+        told, made = node.meta["val"], env[node]
+        assert (told.storage_offset(), told.stride()) == (made.storage_offset(), made.stride())
+        base = told.untyped_storage()._cdata
+        assert same.setdefault(base, made.untyped_storage()._cdata) == made.untyped_storage()._cdata
+    assert len(set(same.values())) == len(same)
+
+
+@pytest.mark.parametrize("scatter", ["slice_scatter", "select_scatter", "diagonal_scatter"])
+def test_a_scatter_begins_where_its_argument_does_so_the_clone_stays(traced, run, scatter: str):
+    def f(x: Tensor) -> Any:
+        c = x[1:].clone()
+        source = {"slice_scatter": c, "select_scatter": c[0], "diagonal_scatter": c.diagonal()}
+        more = (0, 0) if scatter == "select_scatter" else ()
+        return getattr(aten, scatter)(c, source[scatter] * 2, *more)
+
+    done = check(traced, run, f, torch.arange(12.0).view(3, 4))
+    assert [k.reason for k in done.kept] == ["places-by-number"]
+
+
 def test_a_list_of_views_lies_where_what_is_left_lies(traced):
     def split_beside_a_view(x: Tensor) -> Any:
         y = x * 2
