@@ -7,13 +7,18 @@ block that entry t // block_size of its table names.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+import numpy.typing as npt
 
 from reference import arithmetic
 from reference.dtypes import Float64
 from reference.elementary import UNIT, allowances
 from reference.interval import MAYBE, MUST, Interval, point, rounded
 from reference.summation import accumulate
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 _TINY = 2.0**-126
 """The least normal float32: what lies below may be flushed to zero."""
@@ -101,15 +106,19 @@ def _average(logits: Interval, values: Float64, backend: str) -> Interval:
     that come the roundings of the sums, relative to the sums of magnitudes.
     """
     tokens = logits.shape[1]
+    # exp(-inf) is 0 at any shift: such a token is not there, where another one is.
+    absent = (logits.nan == 0) & (logits.hi == -np.inf)
     unclear = (logits.nan != 0) | ~np.isfinite(logits.lo) | ~np.isfinite(logits.hi)
-    usable = ~unclear.any(axis=1, keepdims=True)
-    low, high = (np.where(usable, end, 0.0) for end in (logits.lo, logits.hi))
+    usable = ~(unclear & ~absent).any(axis=1, keepdims=True)
+    low, high = (np.where(usable & ~absent, end, 0.0) for end in (logits.lo, logits.hi))
+    largest = np.where(absent, -np.inf, high).max(axis=1, keepdims=True)
     finite = np.isfinite(values)
     v = np.where(finite, values, 0.0)
     with np.errstate(all="ignore"):
         middle, half = (low + high) / 2, (high - low) / 2
-        distance = high.max(axis=1, keepdims=True) - low
-        e = np.exp(middle - middle.max(axis=1, keepdims=True))[..., None]
+        distance = np.where(absent, 0.0, largest - low)
+        shift = np.where(absent, -np.inf, middle).max(axis=1, keepdims=True)
+        e = np.where(absent, 0.0, np.exp(middle - shift))[..., None]
         bound = (np.exp(half) * (1 + _relative(distance, tokens, backend)) - 1)[..., None]
         total = e.sum(axis=1)
         o = (e * v).sum(axis=1) / total
@@ -128,7 +137,11 @@ def _average(logits: Interval, values: Float64, backend: str) -> Interval:
         lowest, largest = v.min(axis=1) - slack, v.max(axis=1) + slack
         lo = np.where(known, np.maximum(o - error, lowest), lowest)
         hi = np.where(known, np.minimum(o + error, largest), largest)
-    return _with_specials(Interval(lo, hi, np.zeros(lo.shape, np.uint8)), logits, values, usable)
+    found = Interval(lo, hi, np.zeros(lo.shape, np.uint8))
+    # Nothing is subtracted from an infinite largest logit but itself.
+    infinite = (logits.nan == 0) & (logits.lo == np.inf)
+    nowhere = infinite.any(axis=1) | absent.all(axis=1)
+    return _with_specials(found, logits, values, usable[:, 0], nowhere)
 
 
 def _relative(distance: Float64, tokens: int, backend: str) -> Float64:
@@ -146,11 +159,16 @@ def _relative(distance: Float64, tokens: int, backend: str) -> Float64:
     return np.expm1(exponent)
 
 
-def _with_specials(found: Interval, logits: Interval, values: Float64, usable: object) -> Interval:
-    """NaN and infinities: a NaN logit makes a head NaN, a NaN value its element of the output."""
-    must = (logits.nan == MUST).any(axis=1)[:, None] | np.isnan(values).any(axis=1)
+def _with_specials(
+    found: Interval, logits: Interval, values: Float64, usable: Bools, nowhere: Bools
+) -> Interval:
+    """NaN and infinities: a NaN logit makes a head NaN, a NaN value its element of the output.
+
+    A head is NaN, too, that looks ``nowhere``: its largest logit is infinite, and inf - inf NaN.
+    """
+    must = ((logits.nan == MUST).any(axis=1) | nowhere)[:, None] | np.isnan(values).any(axis=1)
     # An infinite value may meet a weight that underflowed, or one of the other sign.
-    open_ = ~np.asarray(usable) | np.isinf(values).any(axis=1)
+    open_ = ~usable[:, None] | np.isinf(values).any(axis=1)
     lo, hi = np.where(open_, -np.inf, found.lo), np.where(open_, np.inf, found.hi)
     nan = np.where(must, np.uint8(MUST), np.where(open_, np.uint8(MAYBE), found.nan))
     return Interval(np.where(must, np.nan, lo), np.where(must, np.nan, hi), nan)

@@ -46,7 +46,8 @@ def paged_decode_attention(
     kv_heads, and consecutive heads share one. block_tables: (sequences, blocks), int32 or int64:
     the blocks of a sequence in order; entries beyond its length are not read. seq_lens:
     (sequences,), int32 or int64: how many tokens of it count; 0 gives zeros, and a NaN among them
-    stays. Computed in float32, rounded once. Returns query's shape, row-major. Raises InputError.
+    stays, as does that of a softmax whose largest logit is infinite. Computed in float32, rounded
+    once. Returns query's shape, row-major. Raises InputError.
     """
     keys, values, live = _gathered(query, block_tables, seq_lens)
     logits = _logits(query, keys, live, scale)
@@ -150,7 +151,9 @@ def split_k(query: Tensor, block_tables: Tensor, seq_lens: Tensor, scale: float)
     factor = torch.exp(largest - _shift(largest.amax(0)))
     total = (room[..., size + 1 :] * factor).sum(0)
     summed = (room[..., :size] * factor).sum(0)
-    return torch.where(total == 0, 0.0, summed / total).to(query.dtype)
+    # No token at all. Of tokens whose logits are all -inf the total is 0, too, and 0 / 0 right.
+    none = (seq_lens == 0)[:, None, None]
+    return torch.where(none, 0.0, summed / total).to(query.dtype)
 
 
 def _shift(largest: Tensor) -> Tensor:

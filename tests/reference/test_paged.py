@@ -109,6 +109,26 @@ def test_a_nan_reaches_what_it_is_averaged_into_and_nothing_else():
     assert (found.nan[0, 2:, 1] == MAYBE).all()
 
 
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_a_head_whose_largest_logit_is_infinite_is_nan(infinite: float):
+    cache = numbers((2, BLOCKS, SIZE, KV_HEADS, WIDTH), 3)
+    cache[0, 1, :, 0] = infinite
+    found = attended(np.ones((1, 4, WIDTH)), cache, [[1]], [2], 1.0)
+    assert (found.nan[0, :2] == MUST).all()
+    assert not found.nan[0, 2:].any()
+
+
+def test_a_token_whose_logit_is_minus_infinity_counts_for_nothing_beside_others():
+    cache = numbers((2, BLOCKS, SIZE, KV_HEADS, WIDTH), 3)
+    query = np.ones((1, 4, WIDTH))
+    alone = attended(query, cache, [[1]], [1], 1.0)
+    cache[0, 1, 1] = -np.inf
+    beside = attended(query, cache, [[1]], [2], 1.0)
+    assert not beside.nan.any()
+    assert ((beside.lo <= alone.lo + 1e-5) & (alone.hi - 1e-5 <= beside.hi)).all()
+    assert (beside.hi - beside.lo < 1e-4).all()
+
+
 def test_logits_too_large_to_tell_apart_leave_an_average_between_the_values():
     cache = np.zeros((2, BLOCKS, SIZE, KV_HEADS, WIDTH))
     cache[0, 1, 0, :, 0], cache[0, 1, 1, :, 0] = 2.0**120, -(2.0**120)

@@ -95,10 +95,11 @@ def _part_kernel(
     tl.store(row + head_size + 1, total, mask=g < group)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["ls"])
 def _combine_kernel(
-    room, out, heads, head_size, PARTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr
-):
+    room, out, seq_lens, ls, heads, head_size,
+    PARTS: tl.constexpr, BLOCK_P: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
     sequence = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1).to(tl.int64)
     d = tl.arange(0, BLOCK_D)
@@ -114,8 +115,8 @@ def _combine_kernel(
     sums = tl.load(row[:, None] + d[None, :], mask=mask, other=0.0)
     summed = tl.sum(sums * factors[:, None], axis=0)
     result = divide(summed, tl.zeros((BLOCK_D,), tl.float32) + total)
-    # No token at all: the weights of one that is there sum to 1 at least, or to NaN.
-    result = tl.where(total == 0.0, 0.0, result)
+    # No token at all. Of tokens whose logits are all -inf the total is 0, too, and 0 / 0 right.
+    result = tl.where(tl.load(seq_lens + sequence * ls) == 0, 0.0, result)
     target = out + (sequence * heads + head) * head_size + d
     tl.store(target, result.to(out.dtype.element_ty), mask=in_head)
 
@@ -145,7 +146,8 @@ def _attend_(
         num_warps=warps(block_g * block_n * block_d),
     )  # fmt: skip
     launch(
-        _combine_kernel, (sequences, heads), query.device, room, out, heads, head_size,
+        _combine_kernel, (sequences, heads), query.device,
+        room, out, seq_lens, seq_lens.stride(0), heads, head_size,
         PARTS=SPLITS, BLOCK_P=power_of_two(SPLITS), BLOCK_D=block_d,
         num_warps=warps(power_of_two(SPLITS) * block_d),
     )  # fmt: skip

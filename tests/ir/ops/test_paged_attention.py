@@ -92,6 +92,22 @@ def test_every_sequence_attends_to_its_own_tokens(provider: str, heads: int, len
 
 
 @pytest.mark.parametrize("provider", ["native", "split_k"])
+def test_of_infinite_logits_the_largest_makes_nan_and_others_count_for_nothing(provider: str):
+    cache = configure()
+    blocks, seq_lens = tables([3, 3, 3])
+    cache[0, int(blocks[0, 0]), :3] = float("-inf")
+    cache[0, int(blocks[1, 0]), 2] = float("inf")
+    cache[0, int(blocks[2, 0]), 2] = float("-inf")
+    query = torch.rand(3, 2, WIDTH, generator=torch.Generator().manual_seed(9)) + 1
+    reserve_workspace(tokens=3, heads=2, head_size=WIDTH)
+    with ops.paged_decode_attention.set_priority([provider]):
+        got = ops.paged_decode_attention(query, blocks, seq_lens, SCALE)
+        shorter = ops.paged_decode_attention(query, blocks, seq_lens - 1, SCALE)
+    assert got[:2].isnan().all()
+    assert (got[2] - shorter[2]).abs().max().item() < BOUND[torch.float32]
+
+
+@pytest.mark.parametrize("provider", ["native", "split_k"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_low_precision_is_rounded_once(provider: str, dtype: torch.dtype):
     cache = configure(dtype)
