@@ -23,7 +23,12 @@ from oracle.verdict import Outcome, Place, Verdict
 from reference.model import ConnectorCase
 from reference.serving import expect_run
 
-FAULTS = runpy.run_path(str(Path(__file__).parent / "kernels" / "connectors.py"))["FAULTS"]
+KERNELS = Path(__file__).parent / "kernels"
+FAULTS = {
+    name: fault
+    for file in ("runners.py", "connectors.py")
+    for name, fault in runpy.run_path(str(KERNELS / file))["FAULTS"].items()
+}
 
 SMALLEST: dict[tuple[str, str, str, str, str], str] = {
     ("dummy_metadata_lacks_a_field", "connector-completion", "raised", "file", "eager"): (
