@@ -10,7 +10,9 @@ from reference.model import Fill
 
 from ..chooser import Chooser
 
-RICH = frozenset({"dyadic", "normal", "uniform", "outlier", "shifted", "unit", "positive", "wide"})
+RICH = frozenset({
+    "dyadic", "normal", "uniform", "outlier", "shifted", "unit", "positive", "wide", "scale-edge",
+})  # fmt: skip
 """Fills under which outputs are hardly ever constant."""
 
 # Ties and edges of the narrower formats an op may round to: halfway points of bf16 (1 + 2**-8),

@@ -33,6 +33,9 @@ _EXPRESSIONS = {
     "special": f"torch.where(shifted(w, 60) < 4, TABLE[shifted(w, 8) % len(TABLE)], {_DYADIC})",
     "signed-zero": f"{_SIGN} * (shifted(w, 60) < 4).double()",
     "subnormal": "(remainder(w, 17).double() - 8.0) * {tiny}",
+    "scale-edge": "2.0 ** (remainder(shifted(w[:1], 8), 19) - 9).double() * torch.where("
+    f"shifted(w, 60) < 4, {_SIGN} * (448.0 + (remainder(w[:1], 5) - 1).double() * {{ulp}}), "
+    f"{_DYADIC})",
     "index": "remainder(w, max(1, parameter)).double()",
 }
 _NEEDS_ROUNDING = frozenset({"uniform", "unit", "positive", "normal", "shifted", "wide", "index"})
@@ -60,6 +63,7 @@ def _function(pattern: str, dtype: str) -> str:
     for name, text in (
         ("{span}", str(span)),
         ("{twice_span}", str(2 * span + 1)),
+        ("{ulp}", number(2.0 ** (9 - fmt.precision))),
         ("{tiny}", number(fmt.min_subnormal) if fmt.kind == "float" else "1.0"),
     ):
         expression = expression.replace(name, text)

@@ -12,3 +12,6 @@ ACTIVATIONS = (
     "signed-zero",
     "subnormal",
 )
+
+QUANTIZED = (*ACTIVATIONS, "scale-edge")
+"""Where a scale follows from the largest magnitude of a row or group."""

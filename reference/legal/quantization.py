@@ -1,5 +1,7 @@
 """Legal inputs of the quantizations to float8_e4m3fn."""
 
+from dataclasses import replace
+
 from ..declaration import (
     FLOATS,
     Dim,
@@ -9,7 +11,7 @@ from ..declaration import (
     TensorSpec,
     flag_needs_rank,
 )
-from .fills import ACTIVATIONS
+from .fills import ACTIVATIONS, QUANTIZED
 
 _X = TensorSpec(
     name="x",
@@ -42,7 +44,7 @@ STATIC_QUANT_FP8 = OpDeclaration(
 DYNAMIC_PER_TOKEN_QUANT_FP8 = OpDeclaration(
     op="dynamic_per_token_quant_fp8",
     parameters=(
-        _X,
+        replace(_X, fills=QUANTIZED),
         TensorSpec(
             name="scale_ub",
             dtypes=("float32",),
@@ -65,7 +67,7 @@ PER_TOKEN_GROUP_QUANT_FP8 = OpDeclaration(
             dtypes=FLOATS,
             shapes=(("...", "groups*group_size"),),
             activation=True,
-            fills=ACTIVATIONS,
+            fills=QUANTIZED,
         ),
         ScalarSpec(name="group_size", kind="int", minimum=1),
         ScalarSpec(name="column_major_scales", kind="bool", default=False),

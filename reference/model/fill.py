@@ -144,6 +144,19 @@ def _subnormal(w: np.ndarray, dtype: str, _parameter: int) -> np.ndarray:
     return ((w % np.uint64(17)).astype(np.float64) - 8.0) * FORMATS[dtype].min_subnormal
 
 
+def _scale_edge(w: np.ndarray, dtype: str, _parameter: int) -> np.ndarray:
+    """Magnitudes up to 448 and an ulp below it, none or up to three above, times a power of two.
+
+    448 is the largest e4m3fn: scales by it lie beside a power of two. Which ulp and which power is
+    one choice for the whole fill, since the largest magnitude of a row or group decides.
+    """
+    ulps = (w[:1] % np.uint64(5)).astype(np.float64) - 1.0
+    exponent = ((w[:1] >> np.uint64(8)) % np.uint64(19)).astype(np.int64) - 9
+    sign = 1.0 - 2.0 * (w & np.uint64(1)).astype(np.float64)
+    edge = sign * (448.0 + ulps * 2.0 ** (9 - FORMATS[dtype].precision))
+    return np.ldexp(np.where((w >> np.uint64(60)) < 4, edge, _dyadic(w, "", 0)), exponent)
+
+
 def _index(w: np.ndarray, _dtype: str, parameter: int) -> np.ndarray:
     return (w % np.uint64(max(1, parameter))).astype(np.float64)
 
@@ -156,6 +169,7 @@ PATTERNS: dict[str, Callable[[np.ndarray, str, int], np.ndarray]] = {
     "outlier": _outlier,
     "positive": _positive,
     "ramp": _ramp,
+    "scale-edge": _scale_edge,
     "shifted": _shifted,
     "signed-zero": _signed_zero,
     "special": _special,

@@ -59,6 +59,8 @@ def test_patterns_keep_their_ranges(dtype: str):
     assert np.abs(drawn("outlier")).max() == 256
     wide = np.abs(drawn("wide"))
     assert wide.min() < 2.0**-3 < 2.0**3 < wide.max() < np.inf
+    edge = np.abs(drawn("scale-edge")).max()
+    assert abs(np.frexp(edge)[0] - 0.875) < 2.0 ** (2 - FORMATS[dtype].precision) * 2
     tiny = np.abs(drawn("subnormal"))
     assert tiny.max() == 8 * FORMATS[dtype].min_subnormal
     signs = drawn("signed-zero")
