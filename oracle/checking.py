@@ -25,7 +25,8 @@ from reference.model import digest
 class CheckResult:
     """One check's verdict and what it was about. ``telling``: agreeing here says something.
 
-    ``asked``: the judge was; nobody's judge is where the subject could not be driven.
+    ``asked``: the judge was; none is where the subject could not be driven, nor where the
+    reference cannot tell.
     """
 
     prop: str
@@ -133,6 +134,7 @@ class CaseChecker:
                 f"judging {self._case.op} case {self._digest} ({provider}, {route}) failed:\n"
                 f"{traceback.format_exc()}"
             ) from error
+        asked = not isinstance(observation, Unavailable) and not _unasked(observation, unknown)
         for verdict in verdicts:
             yield CheckResult(
                 prop=self._prop.name,
@@ -145,7 +147,7 @@ class CaseChecker:
                 case=self._digest,
                 verdict=verdict,
                 telling=bool(self._telling),
-                asked=not isinstance(observation, Unavailable),
+                asked=asked,
             )
 
     def _expect(self, terms: Terms) -> Any:
@@ -168,6 +170,11 @@ def _settle(name: str, evidence: Any, observation: Observation, unknown: str) ->
         return not_applicable(name, observation.because)
     if isinstance(observation, Unavailable):
         return undecided(name, observation.because)
-    if unknown and not isinstance(observation, Died):
+    if _unasked(observation, unknown):
         return undecided(name, unknown)
     return judge_named(name).judge(evidence)
+
+
+def _unasked(observation: Observation, unknown: str) -> bool:
+    """Whether what was observed has nothing to be held against; a death needs nothing."""
+    return bool(unknown) and not isinstance(observation, Died)

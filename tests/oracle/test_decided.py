@@ -1,11 +1,18 @@
 """What a run must have decided, and how it says what it did not."""
 
-from oracle.checking import CheckResult
+from typing import cast
+
+import pytest
+
+from oracle.checking import CaseChecker, CheckResult
 from oracle.decided import little_decided, nothing_decided
+from oracle.observation import Died, Observation, Raised, Unavailable
 from oracle.plan import Selection
-from oracle.subject import Provider
+from oracle.properties import PROPERTIES
+from oracle.subject import Provider, Subject
 from oracle.tally import Tally
 from oracle.verdict import Verdict, agrees, not_applicable, undecided
+from reference.model import ProgramCase, Storage, View
 
 PROVIDERS = {"ir": (Provider(op="rms_norm", name="native", routes=("eager", "opaque")),)}
 SELECTED = Selection(properties=("numerics",), ops=("rms_norm",), dtypes=("float32",))
@@ -72,3 +79,29 @@ def test_few_telling_cases_are_counted_for_each_route():
         "ir rms_norm native float32 eager: 1 telling cases",
         "ir rms_norm native float32 opaque: 0 telling cases",
     )
+
+
+class _Silent:
+    """A subject that nothing is asked of."""
+
+    name = "ir"
+    version = ""
+
+
+@pytest.mark.parametrize(
+    ("observation", "asked"),
+    [(Unavailable("no-compiler"), False), (Raised("E", (), ""), False), (Died("timeout"), True)],
+    ids=["unavailable", "unknown", "died"],
+)
+def test_no_judge_is_asked_where_the_reference_cannot_tell(observation: object, asked: bool):
+    """Here for an input that is not finite: a judge that applies to no other case is not blamed."""
+    program = ProgramCase(
+        storages=(Storage("float32", 1, b"\0\0\x80\x7f"),),
+        tensors=(View(0, (1,), (1,)),),
+        inputs=(0,),
+        steps=(),
+        outputs=(0,),
+    )
+    checker = CaseChecker(cast(Subject, _Silent()), PROPERTIES["clones"], program, "cpu")
+    results = list(checker.judge("passes", "fx-cold", None, cast(Observation, observation)))
+    assert {result.asked for result in results} == {asked}
