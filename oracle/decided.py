@@ -47,8 +47,27 @@ def nothing_decided(
         why = ", ".join(f"{kind} {count:,}" for kind, count in reasons.items())
         missing.append(f"{' '.join(cell)}, judge {judge}: {why}")
     if not any(tally.decided.values()):
-        missing.append("no case was decided at all")
+        missing.append(f"no case was decided at all{_why(selection, providers)}")
     return tuple(missing)
+
+
+def _why(selection: Selection, providers: Mapping[str, tuple[Provider, ...]]) -> str:
+    """What the selection left: no provider, or none that goes one of the routes."""
+    every = [p for group in providers.values() for p in group]
+    chosen = [p for p in every if selection.selects(p)]
+    if not chosen:
+        named = [f"{p.op} {p.name}" for p in every if p.name in selection.providers]
+        return f": no op of the selection has the provider; there is {', '.join(named)}"
+    driven = [(p, r) for p in chosen for x in chosen_properties(selection)
+              for r in wanted_routes(selection, x, p)]  # fmt: skip
+    if driven or not selection.routes:
+        return ""
+    told = "; ".join(f"{p.op} {p.name} goes {', '.join(p.routes)}" for p in chosen)
+    compiled = any(r.startswith("compiled") for r in selection.routes)
+    hint = (
+        " (compiled routes are for providers registered with compilable=True)" if compiled else ""
+    )
+    return f": {told}{hint}"
 
 
 def little_decided(

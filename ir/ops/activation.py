@@ -36,8 +36,10 @@ def gelu_and_mul_sparse(x: Tensor, std_multiplier: float, approximate: str = "no
     """Only what exceeds mean + std_multiplier * std passes gelu (`gelu_and_mul_sparse/1`).
 
     x: (..., 2d), 1 to 4 dimensions, float32, float16 or bfloat16; gate = x[..., :d]. The mean and
-    the population standard deviation are over gate's last dimension. Each step rounds to x's
-    dtype. Returns (..., d), x's dtype, dense in x's dimension order. Raises InputError.
+    the population standard deviation are over gate's last dimension, in float32. Both are rounded
+    to x's dtype, and so is each step after them: std * std_multiplier, its sum with the mean, what
+    gate exceeds it by, gelu of that, the product. Returns (..., d), x's dtype, dense in x's
+    dimension order. Raises InputError.
     """
     dtype = x.dtype
     gate, up = _halves(x)

@@ -36,9 +36,10 @@ def rms_norm(
 ) -> Tensor:
     """x / sqrt(mean(x^2) + epsilon) * weight over the last dimension (contract `rms_norm/1`).
 
-    x: (..., d), 1 to 4 dimensions, float32, float16 or bfloat16. weight: (d,), any of these
-    dtypes, or None. variance_size: the mean square is over the first that many elements.
-    Returns x's shape and dtype, dense in x's dimension order. Raises InputError.
+    x: (..., d), 1 to 4 dimensions, float32, float16 or bfloat16. weight: (d,), any of these dtypes,
+    or None. variance_size: the mean square is over the first that many elements. In float32; with a
+    weight the norm is rounded to its dtype, multiplied in it, and rounded to x's. Returns x's shape
+    and dtype, dense in x's dimension order. Raises InputError.
     Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019, eq. 4.
     """
     return _norm(x.to(torch.float32), weight, epsilon, variance_size, x.dtype)
@@ -87,9 +88,10 @@ def fused_add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """s = x + x_residual in float32; the norm of s, and s rounded (`fused_add_rms_norm/1`).
 
-    x, x_residual: (..., d), 1 to 4 dimensions, one shape and dtype (float32, float16 or
-    bfloat16). weight, variance_size: as `rms_norm`. Returns (y, residual), both of x's shape and
-    dtype, dense in x's dimension order. The norm is of s before it is rounded. Raises InputError.
+    x, x_residual: (..., d), 1 to 4 dimensions, one shape and dtype (float32, float16 or bfloat16).
+    weight, variance_size and the norm's roundings: as `rms_norm`. Returns (y, residual), both of
+    x's shape and dtype, dense in x's dimension order. The norm is of s before it is rounded. Raises
+    InputError.
     """
     s = x.to(torch.float32) + x_residual.to(torch.float32)
     return _norm(s, weight, epsilon, variance_size, x.dtype), s.to(x.dtype)

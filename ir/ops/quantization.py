@@ -46,9 +46,9 @@ def _next_power_of_two(scale: Tensor) -> Tensor:
 def static_quant_fp8(x: Tensor, scale: Tensor) -> Tensor:
     """x / scale, clamped to +-448, as float8_e4m3fn (`static_quant_fp8/1`).
 
-    x: (..., d), 1 to 3 dimensions, float32, float16 or bfloat16. scale: float32, () or (1,).
-    Returns x's shape, row-major. NaN stays NaN, an infinity becomes +-448, a zero keeps its sign.
-    Raises InputError.
+    x: (..., d), 1 to 3 dimensions, float32, float16 or bfloat16. scale: float32, () or (1,), of any
+    value (0, negative and NaN included). Returns x's shape, row-major. NaN stays NaN, an infinity
+    becomes +-448, a zero keeps its sign. Raises InputError.
     """
     return _to_fp8(x, scale)
 
@@ -80,10 +80,10 @@ def _generate_static_quant_fp8(
 def dynamic_per_token_quant_fp8(x: Tensor, scale_ub: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """x / scale as float8_e4m3fn, a scale for each row (`dynamic_per_token_quant_fp8/1`).
 
-    x: (..., d), 1 to 3 dimensions, float32, float16 or bfloat16. scale_ub: float32, () or (1,):
-    an upper bound of the absolute maximum of a row. scale = max(absmax / 448, 1 / (448 * 512)).
-    Returns (y, scale): y of x's shape, scale float32 (..., 1), both row-major. A row that holds a
-    NaN has a NaN scale and NaN outputs. Raises InputError.
+    x: (..., d), 1 to 3 dimensions, float32, float16 or bfloat16. scale_ub: float32, () or (1,): an
+    upper bound of the absolute maximum of a row, of any value. scale = max(absmax / 448, 1 / (448 *
+    512)). Returns (y, scale): y of x's shape, scale float32 (..., 1), both row-major. A row that
+    holds a NaN has a NaN scale and NaN outputs. Raises InputError.
     """
     absmax = x.abs().amax(dim=-1, keepdim=True).to(torch.float32)
     if scale_ub is not None:

@@ -58,7 +58,7 @@ _OF_RUNS = (
             "value": "an element lies outside its interval",
             "nan": "an element is NaN where it must not be, or is not where it must be",
             "zero-sign": "a zero has the wrong sign",
-            "bound-too-wide": "an interval spans more than 4 ulps: undecided",
+            "bound-too-wide": "an interval spans over 4 ulps, no cancellation: undecided",
         },
         judge=program_steps,
     ),
