@@ -51,6 +51,7 @@ class CheckResult:
             route=self.route,
             kind=self.verdict.kind,
             output=self.verdict.output,
+            contract=self.contract,
         )
 
 

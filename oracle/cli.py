@@ -125,7 +125,8 @@ def replay(
 ) -> None:
     """Run one finding again.
 
-    Exit 0: it is gone; 1: it is still there; 2: it cannot be run; 3: its judge decides nothing now.
+    Exit 0: it is gone; 1: it is still there; 2: it cannot be run; 3: its judge decides nothing now,
+    or the case was never wrong by itself.
     """
     from oracle.replay import replay_to_text
 

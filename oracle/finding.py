@@ -61,6 +61,7 @@ class Finding:
     ``contract`` is the name it was judged against, empty for kinds of case that have none.
     ``differing`` counts the elements that differ in the shrunk case. ``source`` is the user's
     file that registered the provider, None for the subject's own. ``seed`` is the run's.
+    ``alone`` is False where a process that had run nothing else did not show it.
     """
 
     fingerprint: str
@@ -80,6 +81,7 @@ class Finding:
     source: Source | None = None
     also_on: tuple[AlsoOn, ...] = ()
     seed: int = 0
+    alone: bool = True
 
 
 def check_to_json(finding: Finding) -> dict[str, Any]:
@@ -99,6 +101,7 @@ def check_to_json(finding: Finding) -> dict[str, Any]:
         {"route": other.route, "fingerprint": other.fingerprint} for other in finding.also_on
     ]
     data["seed"] = finding.seed
+    data["alone"] = finding.alone
     return data
 
 
@@ -157,4 +160,6 @@ def _finding(case: Any, data: dict[str, Any]) -> Finding:
         source=None if source is None else Source(name=source["name"], text=source["text"]),
         also_on=tuple(AlsoOn(other["route"], other["fingerprint"]) for other in data["also_on"]),
         seed=int(data["seed"]),
+        # Findings of before it was looked at.
+        alone=bool(data.get("alone", True)),
     )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,15 @@ class Disagreements:
 
     def settle(self, pool: Pool, store: Store) -> Iterator[Shrinking | Found]:
         """Shrink and write each group, known ones marked as such."""
+        with ExitStack() as stack:
+            other = replace(pool, size=1, children=[])
+            # Started where a finding asks for it: most runs have none.
+            fresh = functools.cache(lambda: stack.enter_context(other))
+            yield from self._settle(pool, store, fresh)
+
+    def _settle(
+        self, pool: Pool, store: Store, fresh: Callable[[], Pool]
+    ) -> Iterator[Shrinking | Found]:
         for number, routes in enumerate(self._known_first()):
             order = PROPERTIES[next(iter(routes.values())).result.prop].routes
             ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
@@ -107,6 +118,7 @@ class Disagreements:
             if entry is None:
                 self.unknown += 1
                 finding = yield from self._shrunk(pool, first, also)
+                finding = replace(finding, alone=self._shows_alone(fresh, first, finding))
             else:
                 # Its smallest case is known too.
                 provider = self._provider(first.result)
@@ -167,6 +179,23 @@ class Disagreements:
         shrunk = shrink(member.case, still_fails, limit=limit)
         yield from progress[-1:]
         return self._finding(last["result"], shrunk.case, provider, also)
+
+    def _shows_alone(self, fresh: Callable[[], Pool], member: _Member, finding: Finding) -> bool:
+        """Whether a process that ran nothing but findings shows it, asked of users' code alone.
+
+        A kernel that remembers earlier calls is right in a new process, and so would its script be.
+        What takes its process down had each candidate to itself.
+        """
+        if finding.source is None or finding.kind in ("crash", "timeout"):
+            return True
+        found = recheck(
+            fresh(),
+            member.result,
+            finding.case,
+            interpreted=self._provider(member.result).interpreted,
+            device=self.selection.device,
+        )
+        return found is not None
 
     def _wants_dtype(self, case: Any) -> bool:
         """Shrinking stays within the dtypes that the run was narrowed to."""

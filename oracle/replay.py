@@ -26,7 +26,7 @@ def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None
     """Replay what ``reference`` names, print what came of it and return the exit code.
 
     0: gone. 1: there, or another judge disagrees. 2: cannot be run. 3: the finding's own judge
-    decides nothing now, whatever the others say.
+    decides nothing now, whatever the others say, or it was never seen by itself.
     """
     store = store or Store()
     console = Console()
@@ -48,6 +48,9 @@ def replay_to_text(reference: str, imports: tuple[str, ...], store: Store | None
         open_ = sorted({v.kind for v in own if v.outcome is Outcome.UNDECIDED})
         why = f"{finding.judge}: {', '.join(open_) or 'not applicable'}"
         console.print(f"now: nothing decided ({why})", highlight=False, markup=False)
+        return 3
+    if not finding.alone and not imports:
+        console.print("now: agrees, as it did by itself when it was found")
         return 3
     console.print("now: agrees, the disagreement is gone")
     return 0

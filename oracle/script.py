@@ -69,6 +69,9 @@ _IMPORTS = (
 _MATH = ("copysign", "inf", "isnan", "nan")
 
 
+_NOT_ALONE = " Seen only after other calls in the same process: it need not show here."
+
+
 class ScriptError(ValueError):
     """A finding that no script can be written for: says what was found and what is accepted."""
 
@@ -82,8 +85,10 @@ def render(finding: Finding, expected: Expectation | None) -> str:
     _check(finding, expected)
     machinery = [*provider_pieces(finding), _main(finding)]
     pieces = [*_pieces(finding, expected), *machinery]
-    settings = [each for each in (_constants(finding, expected), user_file(finding)) if each]
-    head = "\n\n".join([docstring(finding), _imports(finding, pieces), "\n".join(settings)])
+    constants = _constants(finding, expected)
+    imports = _imports(finding, [constants, *pieces])
+    settings = [each for each in (constants, user_file(finding)) if each]
+    head = "\n\n".join([docstring(finding), imports, "\n".join(settings)])
     return "\n\n\n".join([head, *pieces]) + "\n"
 
 
@@ -167,6 +172,7 @@ def docstring(finding: Finding) -> str:
             f"{finding.route!r}{f', {versions}' if versions else ''}. Found by irverify, seed "
             f"{finding.seed}; again: irverify replay {finding.fingerprint}. Exits 1 while the "
             "fault is there, 0 once it is gone, 2 where it cannot run."
+            f"{'' if finding.alone else _NOT_ALONE}"
         ),
     ]
     text = "\n\n".join(paragraphs)

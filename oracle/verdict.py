@@ -67,11 +67,20 @@ def not_applicable(judge: str, kind: str) -> Verdict:
 
 
 def fingerprint(
-    *, prop: str, subject: str, op: str, provider: str, route: str, kind: str, output: str
+    *,
+    prop: str,
+    subject: str,
+    op: str,
+    provider: str,
+    route: str,
+    kind: str,
+    output: str,
+    contract: str | None = None,
 ) -> str:
-    """12 hexadecimal digits that name a disagreement.
+    """12 hexadecimal digits that name a disagreement; ``contract`` where it is not the op's own.
 
     Never shapes, values, versions or addresses: what shrinks keeps it, what recurs shares it.
     """
-    text = "\x1f".join((prop, subject, op, provider, route, kind, output))
+    named = (contract,) if contract is not None else ()
+    text = "\x1f".join((prop, subject, op, provider, route, kind, output, *named))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -190,6 +190,9 @@ def finding_lines(finding: Finding, folder: Path, known: str = "") -> list[str]:
     lines += [f"  {escape(line)}" for line in kind.lines(finding.case)]
     if finding.also_on:
         lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
+    if not finding.alone:
+        lines.append("  not by itself: seen only after other calls in the same process")
+        return lines
     lines.append(f"  see it again: irverify replay {finding.fingerprint}")
     if finding.subject in kind.scripted:
         lines += _script_lines(folder)

@@ -375,6 +375,43 @@ def mine(x, x_residual, weight, epsilon, variance_size=None):
     assert run(render(fixed, expected)) == (0, "no fault\n")
 
 
+def test_an_infinity_that_only_another_output_must_be_is_known_by_name(run):
+    source = """\
+from ir import ops
+@ops.fused_add_rms_norm.register_impl("mine")
+def mine(x, x_residual, weight, epsilon, variance_size=None):
+    s = (x + x_residual).float()
+    return (s * (s.square().mean(-1, keepdim=True) + epsilon).rsqrt()).to(x.dtype), s.to(x.dtype)
+"""
+    case = OpCase(
+        "fused_add_rms_norm",
+        (_storage([60000.0], "float16"), _storage([60000.0], "float16")),
+        (
+            Argument("x", View(0, (1,), (1,))),
+            Argument("x_residual", View(1, (1,), (1,))),
+            Argument("weight", None),
+            Argument("epsilon", 0.5),
+        ),
+    )
+    base = _finding(
+        Fault(
+            "values",
+            "nan",
+            "",
+            case,
+            "",
+            Place(name="y", index=(0,), observed="nan", expected="1.0"),
+        )
+    )
+    finding = replace(base, op="fused_add_rms_norm", source=Source(name="mine.py", text=source))
+    expected = expect(DECLARATIONS["fused_add_rms_norm"], case)
+    status, printed = run(render(finding, expected))
+    assert (status, printed.partition(":")[0]) == (1, "y[0]")
+    mended = source.replace("x + x_residual).float()", "x.float() + x_residual.float())")
+    fixed = replace(finding, source=Source(name="mine.py", text=mended))
+    assert run(render(fixed, expected)) == (0, "no fault\n")
+
+
 IMPORTS = [
     "from ir import ops",
     "import ir\nops = ir.ops",

@@ -24,6 +24,11 @@ def test_every_name_counts(name: str):
     assert fingerprint(**NAMES | {name: "other"}) != fingerprint(**NAMES)
 
 
+def test_another_contract_is_another_fingerprint():
+    assert fingerprint(**NAMES, contract=None) == fingerprint(**NAMES)
+    assert fingerprint(**NAMES, contract="rms_norm/fp32-weight") != fingerprint(**NAMES)
+
+
 def test_names_do_not_run_into_each_other():
     one = fingerprint(**NAMES | {"op": "ab", "provider": "c"})
     assert one != fingerprint(**NAMES | {"op": "a", "provider": "bc"})
