@@ -228,9 +228,9 @@ def test_what_an_op_of_the_ir_returns_is_held_against_its_contract():
 
 def test_what_nobody_reads_may_have_been_written_over():
     dead = replace(case(norm=True), outputs=(0,))
-    evidence = PROGRAM.evidence(
-        dead, PROGRAM.expect(dead, Terms()), step_off(reference.observe(dead)), Terms()
-    )
+    found = reference.observe(dead)
+    assert isinstance(found, ProgramReturned)
+    evidence = PROGRAM.evidence(dead, PROGRAM.expect(dead, Terms()), step_off(found), Terms())
     assert JUDGES["program-steps"].judge(evidence).outcome is Outcome.AGREES
 
 
@@ -242,6 +242,7 @@ def test_a_call_is_not_held_against_operands_that_nobody_observed():
         outputs=(4,),
     )
     found = reference.observe(chained)
+    assert isinstance(found, ProgramReturned)
     infinite = np.full((2, 2), np.inf, np.float32)
     seen = {2: replace(found.seen[2], values=infinite), 4: found.seen[4]}
     expectation = PROGRAM.expect(chained, Terms())
