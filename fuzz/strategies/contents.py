@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from reference.declaration import TensorSpec
-from reference.dtypes import FORMATS, encode, numpy_dtype, round_to
-from reference.model import Fill
+from reference.dtypes import FORMATS, decode, encode, numpy_dtype, round_to
+from reference.model import Fill, OpCase
 
 from ..chooser import Chooser
 
@@ -60,3 +62,18 @@ def _literal(dtype: str, numel: int, chooser: Chooser, *, special: bool) -> byte
     values = np.where(np.isinf(values) & np.isfinite(table), FORMATS[dtype].max, values)
     chosen = values[picks.astype(np.int64) % len(values)]
     return encode(chosen, dtype).astype(numpy_dtype(dtype)).tobytes()
+
+
+def with_large_last_column(case: OpCase, name: str) -> OpCase:
+    """``case`` with the last column of its tensor ``name``, laid out densely, four times as large.
+
+    What a kernel leaves out behind its last whole vector then shows in sums and in maxima.
+    """
+    view = case.views()[name]
+    storage = case.storages[view.storage]
+    values = decode(storage.array(), storage.dtype).reshape(view.shape)
+    values[..., -1:] *= 4.0
+    content = encode(round_to(values, storage.dtype), storage.dtype).tobytes()
+    storages = list(case.storages)
+    storages[view.storage] = replace(storage, content=content)
+    return replace(case, storages=tuple(storages))

@@ -48,6 +48,8 @@ class Overrides:
     sizes: Mapping[str, int] = field(default_factory=dict)
     scalars: Mapping[str, Plain] = field(default_factory=dict)
     rank: int | None = None
+    batch: tuple[int, ...] | None = None
+    """The leading dimensions, ``rank`` being one more."""
     everything: bool = False
     """Give every optional tensor."""
 
@@ -74,6 +76,8 @@ def draw_plan(
     sizes = _sizes(declaration, signature, chooser) | dict(overrides.sizes)
     lead = axes[declaration.dtype_parameter]
     batch = _batch(rank - (len(lead) - 1), signature, chooser) if lead[0] == "..." else ()
+    if overrides.batch is not None:
+        batch = overrides.batch
     scalars = {
         spec.name: _scalar(declaration, spec, signature, sizes, chooser)
         for spec in declaration.scalars
