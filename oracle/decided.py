@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from oracle.kinds import kind_named, kind_of_op
 from oracle.plan import Property, Selection, wanted_routes
@@ -58,16 +59,19 @@ def _why(selection: Selection, providers: Mapping[str, tuple[Provider, ...]]) ->
     if not chosen:
         named = [f"{p.op} {p.name}" for p in every if p.name in selection.providers]
         return f": no op of the selection has the provider; there is {', '.join(named)}"
-    driven = [(p, r) for p in chosen for x in chosen_properties(selection)
-              for r in wanted_routes(selection, x, p)]  # fmt: skip
-    if driven or not selection.routes:
+    if not selection.routes or any(_routes(selection, p) for p in chosen):
         return ""
-    told = "; ".join(f"{p.op} {p.name} goes {', '.join(p.routes)}" for p in chosen)
-    compiled = any(r.startswith("compiled") for r in selection.routes)
-    hint = (
-        " (compiled routes are for providers registered with compilable=True)" if compiled else ""
-    )
+    anywhere = replace(selection, routes=())
+    told = "; ".join(f"{p.op} {p.name} goes {', '.join(_routes(anywhere, p))}" for p in chosen)
+    compiled = any(route.startswith("compiled") for route in selection.routes)
+    hint = ", compiled routes only if registered with compilable=True" if compiled else ""
     return f": {told}{hint}"
+
+
+def _routes(selection: Selection, provider: Provider) -> list[str]:
+    """The routes of a selection's properties that a provider is driven through."""
+    every = (wanted_routes(selection, prop, provider) for prop in chosen_properties(selection))
+    return list(dict.fromkeys(route for routes in every for route in routes))
 
 
 def little_decided(

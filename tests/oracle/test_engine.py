@@ -197,7 +197,16 @@ def test_a_route_of_no_property_decides_nothing_at_all():
     chosen = replace(SMALL, properties=("contract",), ops=("rms_norm",), dtypes=("float16",))
     assert _finished(replace(chosen, budget=5)).exit_code == 0
     only = _finished(replace(chosen, subjects=("ir",), routes=("caller",), budget=5))
-    assert (only.exit_code, only.nothing_decided) == (3, ("no case was decided at all",))
+    why = "rms_norm native goes eager, eager-unwrapped; rms_norm triton goes eager, eager-unwrapped"
+    assert only.exit_code == 3
+    assert only.nothing_decided == (f"no case was decided at all: {why}",)
+
+
+def test_a_provider_of_another_op_decides_nothing_at_all():
+    chosen = replace(SMALL, subjects=("ir",), properties=("numerics",), ops=("silu_and_mul",))
+    finished = _finished(replace(chosen, providers=("split_k",), budget=5))
+    why = "no op of the selection has the provider; there is paged_decode_attention split_k"
+    assert finished.nothing_decided == (f"no case was decided at all: {why}",)
 
 
 def test_few_telling_cases_are_named():
