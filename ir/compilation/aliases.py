@@ -28,7 +28,8 @@ class Group:
     """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
-    `looks`: of the inputs in it.
+    `looks`: of the inputs in it. `begins_anywhere`: of a scatter's result, whose fake value may
+    begin at 0 where a real one begins as far into its storage as the argument does (torch 2.13.0).
     """
 
     # Defaults of the class: most groups set one of them, and a graph has a group a node.
@@ -42,6 +43,7 @@ class Group:
     shift = 0
     unknown = False
     by_offset = False
+    begins_anywhere = False
     looks: frozenset[Look] = frozenset()
 
     def __init__(self, first: fx.Node | None) -> None:
@@ -103,6 +105,7 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
         into.looks |= group.looks
     into.unknown |= group.unknown
     into.by_offset |= group.by_offset
+    into.begins_anywhere |= group.begins_anywhere
 
 
 class Aliases:
@@ -232,6 +235,9 @@ class Aliases:
                 continue
             found = [g for a in arguments_at(node, places) for g in groups_of(held.get(a))]
             groups.append(self._join(found, node))
+        if does.by_offset:
+            for group in groups_of(tuple(groups)):
+                group.begins_anywhere = True
         held[node] = groups[0] if len(groups) == 1 else tuple(groups)
 
     def _join(self, groups: list[Group], node: fx.Node) -> Group:

@@ -154,7 +154,8 @@ class _Elimination:
             return "unknown-access", ""
         if group.members and not _has_value(target):
             return "missing-metadata", original.name
-        if pair.shift and group.by_offset:
+        shifted = pair.shift != 0 or target.begins_anywhere
+        if shifted and group.by_offset:
             return "places-by-number", ""
         external = target.is_input and not target.donated
         if group.outputs:
@@ -162,7 +163,7 @@ class _Elimination:
                 return "output-aliases-input", original.name
             if target.outputs:
                 return "outputs-alias", original.name
-            if pair.shift:
+            if shifted:
                 return "output-offset", original.name
         overwritten = False
         if target.writes:

@@ -584,6 +584,24 @@ def random_program(seed: int) -> Callable[..., Any]:
     return f
 
 
+@pytest.mark.parametrize("told", [0, 4])
+def test_where_a_scatter_begins_is_not_taken_from_its_value(traced, run, told: int):
+    """Fake ones begin at 0 or where real ones do, as the graph was made."""
+
+    def f(x: Tensor) -> Any:
+        y = aten.slice_scatter(x[1:], x[1:] * 2)
+        return y.clone()
+
+    graph = traced(f, torch.arange(12.0).view(3, 4))
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten.slice_scatter.default)
+    value = node.meta["val"]
+    with value.fake_mode:
+        node.meta["val"] = torch.empty(12).as_strided(value.shape, value.stride(), told)
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["output-offset"]
+    assert run(graph, torch.arange(12.0).view(3, 4)).storage_offset() == 0
+
+
 @pytest.mark.parametrize("block", range(4))
 def test_random_programs_cannot_tell(traced, block: int):
     removed = 0
