@@ -18,6 +18,7 @@ from oracle.known import Known, KnownEntry
 from oracle.plan import KNOWN, Selection, Stream, Unit, share_of, wanted_routes
 from oracle.pool import Pool
 from oracle.properties import PROPERTIES
+from oracle.redraw import smaller_draws
 from oracle.shrink import shrink
 from oracle.single import recheck
 from oracle.store import Store
@@ -177,6 +178,11 @@ class Disagreements:
 
         limit = _tries(member.result, self.selection.case_timeout)
         shrunk = shrink(member.case, still_fails, limit=limit)
+        if limit == EAGER_TRIES:
+            # Content and strides that only together show a fault do not get smaller one by one.
+            redrawn = next((c for c in smaller_draws(shrunk.case) if still_fails(c)), None)
+            if redrawn is not None:
+                shrunk = shrink(redrawn, still_fails, limit=limit)
         yield from progress[-1:]
         return self._finding(last["result"], shrunk.case, provider, also)
 

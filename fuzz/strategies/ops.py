@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from reference.declaration import REQUIRED, OpDeclaration
 from reference.model import Argument, Fill, OpCase, Plain, Storage, View
 
@@ -11,16 +13,21 @@ from .layouts import Placed, place, share
 from .live_rows import planted
 from .paged import content_of, drawn_numbers, poisoned, shortened
 from .plan import NO_OVERRIDES, Overrides, Plan, draw_plan
-from .signatures import Signature
+from .signatures import Signature, free_signature
 
 
-def legal_case(declaration: OpDeclaration, signature: Signature, chooser: Chooser) -> OpCase:
+def legal_case(
+    declaration: OpDeclaration,
+    signature: Signature,
+    chooser: Chooser,
+    overrides: Overrides = NO_OVERRIDES,
+) -> OpCase:
     """A case that ``declaration.bind`` accepts, whatever the chooser answers.
 
     Under a fixed signature inputs are contiguous and only token count, values and nothing else
     differ from case to case.
     """
-    plan = draw_plan(declaration, signature, chooser)
+    plan = draw_plan(declaration, signature, chooser, overrides)
     inplace = declaration.allow_inplace and not signature.fixed and chooser.chance(0.3)
     donated = declaration.activations if inplace else ()
     tensors, contents = _placed(plan, chooser, fixed=signature.fixed, donated=donated)
@@ -33,6 +40,21 @@ def legal_case(declaration: OpDeclaration, signature: Signature, chooser: Choose
     if inplace:
         case = OpCase(case.op, case.storages, case.arguments, "maybe_inplace")
     return case
+
+
+def small_case(
+    declaration: OpDeclaration, dtype: str, chooser: Chooser, scalars: Mapping[str, Plain]
+) -> OpCase:
+    """A legal case with one or two of everything, in any layout; ``scalars`` as they are."""
+    low, high = declaration.ranks
+    rank = chooser.integer(low, high)
+    overrides = Overrides(
+        sizes={d.name: chooser.choose((1, 2)) for d in declaration.dims if d.role == "width"},
+        batch=tuple(chooser.choose((1, 2)) for _ in range(rank - 1)),
+        rank=rank,
+        scalars=scalars,
+    )
+    return legal_case(declaration, free_signature(declaration, dtype), chooser, overrides)
 
 
 def plain_case(
