@@ -3,6 +3,7 @@
 import ast
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,22 @@ def _forgets(patch: Patch) -> None:
     patch.setattr(cache, "keep", lambda *_args, **_options: None)
 
 
+def _all_clones_go(patch: Patch) -> None:
+    clones = importlib.import_module("ir.compilation.clones")
+    patch.setattr(clones._Elimination, "_refusal", lambda *_: None)
+
+
+def two_views(second: View) -> ProgramCase:
+    """A clone of the first view is read after the second, of the same storage, was written."""
+    steps = (
+        ProgramStep("aten.clone.default", (V(0),)),
+        ProgramStep("aten.add_.Tensor", (V(1), 1)),
+        ProgramStep("aten.mul.Tensor", (V(2), 2)),
+    )
+    shown = program(*steps, outputs=(4,))
+    return replace(shown, tensors=(View(0, (2, 4), (4, 1)), second))
+
+
 MUTANTS: dict[str, tuple[Callable[[Patch], None], ProgramCase, str, str, str]] = {
     "an op straight to its provider": (
         _off_without_the_wrap, NORM, "unwrapped", "program-routes", "route-differs"
@@ -146,6 +163,12 @@ MUTANTS: dict[str, tuple[Callable[[Patch], None], ProgramCase, str, str, str]] =
     ),
     "a clone of what a provider writes": (
         _no_clones, READ_LATER, "fx-inplace", "program-values", "value"
+    ),
+    "a flat view of an input is written": (
+        _all_clones_go, two_views(View(0, (8,), (1,))), "fx-blind", "program-values", "value"
+    ),
+    "an input given twice is written": (
+        _all_clones_go, two_views(View(0, (2, 4), (4, 1))), "fx-blind", "program-values", "value"
     ),
     "the state of the process": (
         _key_without(5), NORM, "fx-perturbed", "program-cache", "cache-key-too-weak"
