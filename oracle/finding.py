@@ -61,7 +61,7 @@ class Finding:
     ``contract`` is the name it was judged against, empty for kinds of case that have none.
     ``differing`` counts the elements that differ in the shrunk case. ``source`` is the user's
     file that registered the provider, None for the subject's own. ``seed`` is the run's.
-    ``alone`` is False where a process that had run nothing else did not show it.
+    ``alone`` is False where a process that had run nothing but findings did not show it.
     """
 
     fingerprint: str

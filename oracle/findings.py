@@ -178,7 +178,7 @@ class Disagreements:
 
         limit = _tries(member.result, self.selection.case_timeout)
         shrunk = shrink(member.case, still_fails, limit=limit)
-        if limit == EAGER_TRIES:
+        if limit == EAGER_TRIES and not provider.interpreted:
             # Content and strides that only together show a fault do not get smaller one by one.
             redrawn = next((c for c in smaller_draws(shrunk.case) if still_fails(c)), None)
             if redrawn is not None:

@@ -111,12 +111,12 @@ def _average(logits: Interval, values: Float64, backend: str) -> Interval:
     unclear = (logits.nan != 0) | ~np.isfinite(logits.lo) | ~np.isfinite(logits.hi)
     usable = ~(unclear & ~absent).any(axis=1, keepdims=True)
     low, high = (np.where(usable & ~absent, end, 0.0) for end in (logits.lo, logits.hi))
-    largest = np.where(absent, -np.inf, high).max(axis=1, keepdims=True)
+    highest = np.where(absent, -np.inf, high).max(axis=1, keepdims=True)
     finite = np.isfinite(values)
     v = np.where(finite, values, 0.0)
     with np.errstate(all="ignore"):
         middle, half = (low + high) / 2, (high - low) / 2
-        distance = np.where(absent, 0.0, largest - low)
+        distance = np.where(absent, 0.0, highest - low)
         shift = np.where(absent, -np.inf, middle).max(axis=1, keepdims=True)
         e = np.where(absent, 0.0, np.exp(middle - shift))[..., None]
         bound = (np.exp(half) * (1 + _relative(distance, tokens, backend)) - 1)[..., None]

@@ -91,8 +91,10 @@ class _Read:
             changed = [r for r in results if r.memory not in held]
         if not any(self._window(t).any() for t in changed):
             return
-        for tensor in changed if renews else ():
-            self._window(tensor)[...] = False
+        if renews:
+            # A list that is written is not returned again; what is returned may have been resized.
+            for tensor in results or changed:
+                self._window(tensor)[...] = False
         self.add(o for name, o in a.given.items() if not (renews and name == writes))
 
 
