@@ -226,7 +226,9 @@ def plan(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(help="subjects, properties, ops, providers or judges.")],
+    what: Annotated[
+        str, typer.Argument(help="subjects, properties, ops, contracts, providers or judges.")
+    ],
     imports: Annotated[
         Many,
         typer.Option(

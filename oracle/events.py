@@ -76,7 +76,9 @@ class Row:
     subject: str
     prop: str
     counts: Counts
-    reasons: Mapping[str, int]
+    undecided: Mapping[str, int]
+    """Why, most frequent first; so too the next."""
+    not_applicable: Mapping[str, int]
     seconds: float
 
 

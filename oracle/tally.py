@@ -19,7 +19,8 @@ Cell = tuple[str, str, str, str, str]
 class _Bucket:
     cases: set[str] = field(default_factory=set)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: dict[Outcome, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    """Why checks decided nothing, by the answer that says so."""
     seconds: float = 0.0
 
     def counts(self) -> Counts:
@@ -60,10 +61,10 @@ class Tally:
         outcome = result.verdict.outcome
         bucket.outcomes[outcome] += 1
         cell = (result.subject, result.prop, result.op, result.provider, result.route)
-        if outcome is Outcome.UNDECIDED:
-            bucket.reasons[result.verdict.kind] += 1
-            if result.asked:
-                self.undecided[cell, result.verdict.judge][result.verdict.kind] += 1
+        if outcome in (Outcome.UNDECIDED, Outcome.NOT_APPLICABLE):
+            bucket.reasons[outcome][result.verdict.kind] += 1
+        if outcome is Outcome.UNDECIDED and result.asked:
+            self.undecided[cell, result.verdict.judge][result.verdict.kind] += 1
         if outcome in (Outcome.AGREES, Outcome.DISAGREES):
             self.decided[cell] += 1
             self.judged.add((cell, result.verdict.judge))
@@ -94,7 +95,8 @@ class Tally:
                 subject=subject,
                 prop=prop,
                 counts=bucket.counts(),
-                reasons=dict(bucket.reasons.most_common()),
+                undecided=dict(bucket.reasons[Outcome.UNDECIDED].most_common()),
+                not_applicable=dict(bucket.reasons[Outcome.NOT_APPLICABLE].most_common()),
                 seconds=bucket.seconds,
             )
             for (subject, prop), bucket in sorted(self.buckets.items())

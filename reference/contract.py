@@ -163,25 +163,16 @@ def _rounded(step: Step, result: Interval, scope: Scope, rounding: Rounding) -> 
     return rounded(single, target, optional=elided)
 
 
-def describe(contract: Contract) -> list[str]:
-    """The contract in words, a line each."""
-    lines = [f"{contract.name}: what {contract.op} means, step by step"]
-    if contract.differs:
-        lines.append(f"  differs: {contract.differs}")
-    width = max(len(step.name) for step in contract.steps)
-    for step in contract.steps:
-        text = FUNCTIONS[step.function].text.format(*step.operands)
-        notes = list(_notes(step))
-        tail = f"  [{'; '.join(notes)}]" if notes else ""
-        lines.append(f"  {step.name:<{width}} = {text}{tail}")
-    returned = ", ".join(
-        public if public == name else f"{public} = {name}"
-        for public, name in contract.outputs.items()
-    )
-    lines.append(f"  returns {returned}")
-    if contract.cancellation:
-        lines.append("  cancellation: results may be small differences of large numbers")
-    return lines
+def describe(contract: Contract) -> list[tuple[str, str, str]]:
+    """The contract in words: each step's name, what it is, and how it is rounded, if it is."""
+    return [
+        (
+            step.name,
+            FUNCTIONS[step.function].text.format(*step.operands),
+            "; ".join(_notes(step)),
+        )
+        for step in contract.steps
+    ]
 
 
 def _notes(step: Step) -> Iterator[str]:

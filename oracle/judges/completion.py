@@ -20,7 +20,7 @@ def completion(evidence: Evidence) -> Verdict:
     """A legal case returns: it neither raises, nor is refused, nor takes its process down."""
     name = "completion"
     if evidence.expected is None:
-        return not_applicable(name, "not-legal")
+        return not_applicable(name, "must-be-refused")
     observation = evidence.observation
     if isinstance(observation, Died):
         kind = "timeout" if observation.how == "timeout" else "crash"
@@ -38,7 +38,7 @@ def refusal(evidence: Evidence) -> Verdict:
     name = "refusal"
     expectation, observation = evidence.expectation, evidence.observation
     if not isinstance(expectation, Refusal):
-        return not_applicable(name, "legal")
+        return not_applicable(name, "nothing-to-refuse")
     wanted = f"{DOCUMENTED}, since {expectation.argument} {expectation.rule}"
     if isinstance(observation, Returned):
         place = Place(name=expectation.argument, observed="outputs", expected=wanted)

@@ -18,6 +18,7 @@ def table(
     made = Table(
         title=title or None,
         title_justify="left",
+        caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,

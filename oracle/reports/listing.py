@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from oracle.engine import describe
+from oracle import engine
 from oracle.errors import OracleError, UsageError
 from oracle.judges.table import CODES, JUDGES, LATER
 from oracle.kinds import kind_named
@@ -17,10 +17,10 @@ from oracle.properties import PROPERTIES
 from oracle.reports.columns import listed, table
 from oracle.subject import Provider
 from oracle.subjects import DESCRIPTIONS
-from reference.contract import CONTRACTS
+from reference.contract import CONTRACTS, Contract, describe
 from reference.legal import DECLARATIONS
 
-LISTS = ("subjects", "properties", "ops", "providers", "judges")
+LISTS = ("subjects", "properties", "ops", "contracts", "providers", "judges")
 
 
 def list_to_text(what: str, imports: tuple[str, ...]) -> int:
@@ -47,6 +47,8 @@ def tables(what: str, imports: tuple[str, ...]) -> list[Table]:
             return [_two("property", "claim", rows)]
         case "ops":
             return [_ops(), _contracts()]
+        case "contracts":
+            return [_steps(contract) for contract in CONTRACTS.values()]
         case "providers":
             return [_providers(imports)]
         case "judges":
@@ -78,6 +80,24 @@ def _contracts() -> Table:
     made = table("contract", "what it means", title="contracts")
     for name, contract in CONTRACTS.items():
         made.add_row(name, contract.differs or "the op's own meaning")
+    made.caption = "`irverify list contracts` has the steps of each"
+    return made
+
+
+def _steps(contract: Contract) -> Table:
+    """One contract, step by step, with what it returns and how a variant differs above it."""
+    returned = ", ".join(
+        public if public == step else f"{public} = {step}"
+        for public, step in contract.outputs.items()
+    )
+    title = [f"{contract.name} returns {returned}"]
+    if contract.differs:
+        title.append(f"differs: {contract.differs}")
+    if contract.cancellation:
+        title.append("results may be small differences of large numbers")
+    made = table("step", "what it is", "rounding", title="\n".join(title), whole=("step",))
+    for name, what, rounding in describe(contract):
+        made.add_row(name, escape(what), rounding)
     return made
 
 
@@ -85,7 +105,7 @@ def _providers(imports: tuple[str, ...]) -> Table:
     made = table(
         "op", "provider", "routes", "contract", "runs here", whole=("op", "provider", "contract")
     )
-    for _subject, (_version, providers) in describe(Selection(imports=imports)).items():
+    for _subject, (_version, providers) in engine.describe(Selection(imports=imports)).items():
         for p in providers:
             made.add_row(
                 p.op,

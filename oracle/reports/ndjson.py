@@ -74,7 +74,8 @@ def event_to_json(event: Event) -> dict[str, Any] | None:
                         "subject": row.subject,
                         "property": row.prop,
                         "counts": counts_to_json(row.counts),
-                        "reasons": dict(row.reasons),
+                        "undecided": dict(row.undecided),
+                        "not_applicable": dict(row.not_applicable),
                         "seconds": round(row.seconds, 3),
                     }
                     for row in event.rows

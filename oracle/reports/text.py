@@ -136,12 +136,13 @@ def result_table(event: Finished) -> Table:
 
 
 def reason_lines(event: Finished) -> list[str]:
-    """Why checks are UNDECIDED, a line per row of the table that has any, most frequent first."""
+    """Why checks decided nothing: a line for each row of the table and each of the two answers."""
     return [
-        f"undecided in {row.subject} {row.prop}: "
-        + ", ".join(f"{kind} {count:,}" for kind, count in row.reasons.items())
+        f"{answer} in {row.subject} {row.prop}: "
+        + ", ".join(f"{kind} {count:,}" for kind, count in reasons.items())
         for row in event.rows
-        if row.reasons
+        for answer, reasons in (("undecided", row.undecided), ("n/a", row.not_applicable))
+        if reasons
     ]
 
 

@@ -34,4 +34,4 @@ def test_crashes_and_hangs_are_found_and_survived(judged, monkeypatch):
         ("dynamic_per_token_quant_fp8", "native", "refusal", "crash"): "died (SIGABRT)",
         ("per_token_group_quant_fp8", "native", "refusal", "timeout"): "died (timeout)",
     }
-    assert outcome.finished.rows[0].reasons["crashed-before"] > 0
+    assert outcome.finished.rows[0].undecided["crashed-before"] > 0

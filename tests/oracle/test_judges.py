@@ -153,12 +153,12 @@ def test_the_refusal_judge_agrees_with_the_reference():
 def test_judges_of_outputs_leave_illegal_cases_to_the_refusal_judge(name: str):
     found = _judge(name, _evidence(_illegal()))
     assert found.outcome is Outcome.NOT_APPLICABLE
-    assert found.kind == ("not-legal" if name == "completion" else "no-outputs")
+    assert found.kind == ("must-be-refused" if name == "completion" else "no-outputs")
 
 
 def test_the_refusal_judge_leaves_legal_cases_to_the_others():
     found = _judge("refusal", _evidence(_norm()))
-    assert (found.outcome, found.kind) == (Outcome.NOT_APPLICABLE, "legal")
+    assert (found.outcome, found.kind) == (Outcome.NOT_APPLICABLE, "nothing-to-refuse")
 
 
 # completion

@@ -36,7 +36,7 @@ def test_cases_are_counted_once_and_checks_each_time():
         _result(agrees("values"), route="opaque"),
         _result(disagrees("values", "value", PLACE), "b"),
         _result(undecided("values", "bound-too-wide"), "c"),
-        _result(not_applicable("refusal", "legal"), "c"),
+        _result(not_applicable("refusal", "nothing-to-refuse"), "c"),
     )
     counts = Counts(cases=3, checks=5, agrees=2, disagrees=1, undecided=1, not_applicable=1)
     assert tally.total() == counts
@@ -61,7 +61,7 @@ def test_a_judge_that_is_undecided_throughout_is_silent_whatever_another_says():
         *[_result(undecided("values", "bound-too-wide"), str(i)) for i in range(2)],
         _result(not_applicable("values", "no-outputs"), "d"),
         # Nothing to decide, one case decided, and a route on which nobody decides.
-        _result(not_applicable("refusal", "legal")),
+        _result(not_applicable("refusal", "nothing-to-refuse")),
         _result(agrees("completion"), route="opaque"),
         _result(undecided("values", "bound-too-wide"), route="opaque"),
         _result(disagrees("values", "value", PLACE), "b", route="opaque"),
@@ -88,11 +88,14 @@ def test_reasons_are_listed_by_how_often_they_came():
     tally = _tally(
         _result(undecided("values", "no-compiler")),
         *[_result(undecided("values", "bound-too-wide"), str(i)) for i in range(3)],
+        _result(not_applicable("refusal", "nothing-to-refuse")),
+        *[_result(not_applicable("values", "no-outputs"), str(i)) for i in range(2)],
     )
     tally.spent("ir", "numerics", 1.5)
     tally.spent("ir", "numerics", 1.0)
     (row,) = tally.rows()
-    assert list(row.reasons.items()) == [("bound-too-wide", 3), ("no-compiler", 1)]
+    assert list(row.undecided.items()) == [("bound-too-wide", 3), ("no-compiler", 1)]
+    assert list(row.not_applicable.items()) == [("no-outputs", 2), ("nothing-to-refuse", 1)]
     assert row.seconds == 2.5
 
 

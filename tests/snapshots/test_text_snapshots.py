@@ -86,14 +86,16 @@ FINISHED = Finished(
             subject="ir",
             prop="contract",
             counts=Counts(cases=1_654, checks=15_750, agrees=9_450, not_applicable=6_300),
-            reasons={},
+            undecided={},
+            not_applicable={"no-outputs": 4_800, "provider-declines": 1_500},
             seconds=13.4,
         ),
         Row(
             subject="reference",
             prop="numerics",
             counts=Counts(cases=2_484, checks=106_624, agrees=106_406, undecided=218),
-            reasons={"bound-too-wide": 200, "interpreter-casts": 18},
+            undecided={"bound-too-wide": 200, "interpreter-casts": 18},
+            not_applicable={},
             seconds=1_221.6,
         ),
     ),
@@ -254,7 +256,7 @@ def test_the_bar_counts_what_disagrees_and_what_is_shrunk():
     assert "shrinking, shrunk in 7 steps to 3 elements" in text
 
 
-@pytest.mark.parametrize("what", ["subjects", "properties", "ops", "judges"])
+@pytest.mark.parametrize("what", ["subjects", "properties", "ops", "contracts", "judges"])
 def test_what_there_is_to_select(snapshot, what: str):
     console = Console(file=io.StringIO(), width=80, color_system=None)
     for table in listing.tables(what, ()):
@@ -276,7 +278,7 @@ def test_the_providers_here(snapshot, monkeypatch: pytest.MonkeyPatch):
         ),
         Provider(op="rms_norm", name="triton", routes=(), unavailable="triton is not installed"),
     )
-    monkeypatch.setattr(listing, "describe", lambda selection: {"ir": ("", providers)})
+    monkeypatch.setattr(listing.engine, "describe", lambda selection: {"ir": ("", providers)})
     console = Console(file=io.StringIO(), width=80, color_system=None)
     for table in listing.tables("providers", ()):
         console.print(table)
