@@ -16,23 +16,10 @@ _INDUCTOR_CACHE = Path(tempfile.mkdtemp(prefix="irverify-inductor-"))
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(_INDUCTOR_CACHE)
 
 import pytest  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from hypothesis.database import DirectoryBasedExampleDatabase  # noqa: E402
 
-settings.register_profile("default", derandomize=True, deadline=None, print_blob=True)
-settings.register_profile(
-    "fuzz",
-    # Hypothesis's own CI profile derandomizes and drops the database; a campaign needs both back.
-    derandomize=False,
-    database=DirectoryBasedExampleDatabase(
-        Path(os.environ.get("IRVERIFY_EXAMPLES", ".irverify/examples"))
-    ),
-    deadline=None,
-    max_examples=2_000,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+from fuzz.profiles import register_profiles  # noqa: E402
+
+register_profiles()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

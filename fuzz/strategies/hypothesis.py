@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from hypothesis import strategies as st
 
+from fuzz.chooser import Chooser
 from reference.declaration import FLOATS
 from reference.legal import DECLARATIONS
 from reference.model import OpCase, ProgramCase
@@ -17,7 +19,6 @@ from .programs import program_case
 from .signatures import Signature, free_signature
 
 T = TypeVar("T")
-Draw = Callable[[st.SearchStrategy], object]
 
 
 class HypothesisChooser:
@@ -37,6 +38,12 @@ class HypothesisChooser:
 
 
 @st.composite
+def built(draw: st.DrawFn, build: Callable[[Chooser], T]) -> T:
+    """What any builder of ``fuzz.strategies`` makes of Hypothesis's choices."""
+    return build(HypothesisChooser(draw))
+
+
+@st.composite
 def legal_cases(draw: st.DrawFn, op: str, *, signature: Signature | None = None) -> OpCase:
     """Legal cases of ``op``, of any dtype and layout unless a signature holds them fixed."""
     declaration = DECLARATIONS[op]
@@ -46,13 +53,11 @@ def legal_cases(draw: st.DrawFn, op: str, *, signature: Signature | None = None)
     return legal_case(declaration, signature, chooser)
 
 
-@st.composite
-def illegal_cases(draw: st.DrawFn, op: str, *, kind: str | None = None) -> OpCase:
+def illegal_cases(op: str, *, kind: str | None = None) -> st.SearchStrategy[OpCase]:
     """Cases of ``op`` with one rule broken."""
-    return illegal_case(DECLARATIONS[op], HypothesisChooser(draw), kind=kind)
+    return built(functools.partial(illegal_case, DECLARATIONS[op], kind=kind))
 
 
-@st.composite
-def programs(draw: st.DrawFn, *, family: str | None = None) -> ProgramCase:
+def programs(*, family: str | None = None) -> st.SearchStrategy[ProgramCase]:
     """Programs of a family of ``fuzz.strategies.programs``, of any where None."""
-    return program_case(HypothesisChooser(draw), family=family)
+    return built(functools.partial(program_case, family=family))

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.chooser import SeededChooser
+from fuzz.profiles import examples
 from fuzz.strategies import illegal_case, illegal_kinds
 from fuzz.strategies.hypothesis import illegal_cases
 from reference.declaration import Refusal
@@ -75,7 +76,7 @@ def test_relations_are_broken_too():
 
 
 @pytest.mark.parametrize("op", OPS)
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(data=st.data())
 def test_hypothesis_draws_illegal_cases_of_any_kind(op: str, data: st.DataObject):
     assert isinstance(DECLARATIONS[op].bind(data.draw(illegal_cases(op))), Refusal)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz.chooser import SeededChooser
+from fuzz.profiles import examples
 from fuzz.strategies import Signature, fixed_signatures, free_signature, legal_case
 from fuzz.strategies.contents import RICH
 from fuzz.strategies.hypothesis import legal_cases
@@ -53,13 +54,13 @@ def test_every_drawn_case_binds_fits_its_storages_and_survives_json(op: str):
 
 
 @pytest.mark.parametrize("op", OPS)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(data=st.data())
 def test_hypothesis_draws_from_the_same_builder(op: str, data: st.DataObject):
     assert isinstance(DECLARATIONS[op].bind(data.draw(legal_cases(op))), Binding)
 
 
-@settings(max_examples=10)
+@settings(max_examples=examples(10))
 @given(data=st.data())
 def test_hypothesis_keeps_a_signature(data: st.DataObject):
     signature = fixed_signatures(DECLARATIONS["rms_norm"], "float16")[1]

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fuzz.chooser import SeededChooser
+from fuzz.profiles import examples
 from fuzz.strategies.hypothesis import programs
 from fuzz.strategies.programs import (
     FACTORS,
@@ -223,7 +224,7 @@ def test_two_calls_of_a_pair_differ_in_the_factor_alone() -> None:
     assert set(FACTORS) == set(factors)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(case=programs(), family=st.sampled_from(sorted(FAMILIES)), data=st.data())
 def test_hypothesis_drives_the_same_builders(case, family, data) -> None:
     for found in (case, data.draw(programs(family=family))):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fuzz.profiles import examples
 from ir.donation import overlaps_itself, share_memory
 from ir.errors import InputError
 from ir.op import enable_torch_wrap, register_op
@@ -41,14 +42,14 @@ def _bytes(t: Tensor) -> set[int]:
     return {a + i for a in _addresses(t) for i in range(t.element_size())}
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(_views())
 def test_self_overlap_is_two_elements_at_one_address(t: Tensor) -> None:
     addresses = _addresses(t)
     assert overlaps_itself(t) == (len(set(addresses)) < len(addresses))
 
 
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 @given(_views(), _views())
 def test_sharing_is_one_byte_in_both(a: Tensor, b: Tensor) -> None:
     assert share_memory(a, b) == bool(_bytes(a) & _bytes(b))

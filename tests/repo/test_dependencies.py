@@ -12,7 +12,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("ir", "reference", "oracle", "fuzz")
 # Imported by nothing that a plain installation runs; test_layers.py sees it in an interpreter.
-ON_DEMAND = ("ir/kernels/", "fuzz/strategies/hypothesis.py", "oracle/pytest_plugin.py")
+ON_DEMAND = (
+    "ir/kernels/",
+    "fuzz/profiles.py",
+    "fuzz/strategies/hypothesis.py",
+    "oracle/pytest_plugin.py",
+)
 # Judged where it is installed, never installed by us: it pins a torch of its own.
 BROUGHT_BY_THE_USER = frozenset({"vllm"})
 # Where a distribution is imported under another name than its own.

@@ -16,10 +16,15 @@ def _modules(root: Path) -> Iterator[Path]:
         yield from sorted((root / package).rglob("*.py"))
 
 
-def _lines_with(root: Path, is_wrong: Callable[[ast.AST], bool], why: str) -> list[str]:
+def _lines_with(
+    root: Path,
+    is_wrong: Callable[[ast.AST], bool],
+    why: str,
+    modules: Callable[[Path], Iterator[Path]] = _modules,
+) -> list[str]:
     return [
         f"{path.relative_to(root)}:{node.lineno}: {why}"
-        for path in _modules(root)
+        for path in modules(root)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.stmt | ast.expr) and is_wrong(node)
     ]
@@ -80,8 +85,26 @@ def repeated_test_files(root: Path) -> list[str]:
     return found
 
 
+def fixed_examples(root: Path) -> list[str]:
+    """A number in a test's settings outranks the profile of a fuzz job, which asks for more."""
+
+    def is_fixed(node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and any(
+            keyword.arg == "max_examples" and isinstance(keyword.value, ast.Constant)
+            for keyword in node.keywords
+        )
+
+    return _lines_with(
+        root,
+        is_fixed,
+        "max_examples is a number: say examples(...) of fuzz.profiles",
+        lambda root: iter(sorted((root / "tests").rglob("*.py"))),
+    )
+
+
 RULES = (
     asserts,
+    fixed_examples,
     lenient_zips,
     long_modules,
     vague_names,
@@ -112,6 +135,11 @@ def test_the_repository_keeps_the_rule(rule):
             long_modules,
             {"ir/a.py": "\n" * 401, "ir/b.py": "\n" * 400},
             ["ir/a.py: 401 lines, at most 400"],
+        ),
+        (
+            fixed_examples,
+            {"tests/test_a.py": "settings(max_examples=examples(9))\nsettings(max_examples=9)\n"},
+            ["tests/test_a.py:2: max_examples is a number: say examples(...) of fuzz.profiles"],
         ),
         (
             vague_names,

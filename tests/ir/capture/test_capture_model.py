@@ -11,6 +11,7 @@ from hypothesis.stateful import (
 )
 from torch import Tensor
 
+from fuzz.profiles import examples
 from ir.capture import (
     BucketedGraphs,
     CapturedGraph,
@@ -162,7 +163,7 @@ class Captures(RuleBasedStateMachine):
 
 
 TestCaptures = Captures.TestCase
-TestCaptures.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestCaptures.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)
 
 
 class PaddedReplays(RuleBasedStateMachine):
@@ -203,4 +204,6 @@ class PaddedReplays(RuleBasedStateMachine):
 
 
 TestPaddedReplays = PaddedReplays.TestCase
-TestPaddedReplays.settings = settings(max_examples=30, stateful_step_count=12, deadline=None)
+TestPaddedReplays.settings = settings(
+    max_examples=examples(30), stateful_step_count=12, deadline=None
+)

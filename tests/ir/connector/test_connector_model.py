@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from torch import Tensor
 
+from fuzz.profiles import examples
 from ir.connector import (
     FileConnector,
     GraphMode,
@@ -56,7 +57,7 @@ SEQUENCES = st.lists(
 ).map(lambda parts: [c for part in parts for c in part])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(calls=SEQUENCES, dummy=st.booleans(), captured=st.booleans())
 def test_a_step_admits_exactly_the_calls_that_the_reference_admits(
     noting, calls: list[tuple[Call, int]], dummy: bool, captured: bool
@@ -240,4 +241,4 @@ TestServing = pytest.mark.slow(Serving.TestCase)
 TestStagedServing = pytest.mark.slow(StagedServing.TestCase)
 TestEagerServing = EagerServing.TestCase
 for case in (TestServing, TestStagedServing, TestEagerServing):
-    case.settings = settings(max_examples=6, stateful_step_count=8, deadline=None)
+    case.settings = settings(max_examples=examples(6), stateful_step_count=8, deadline=None)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 import ir
 import ir.compilation
+from fuzz.profiles import examples
 from ir import IrContext, ir_state
 from ir.op import IrOp, register_op
 from ir.state import ScopeError, SealedError, StateError, UnknownStateError
@@ -285,7 +286,7 @@ class Machine(RuleBasedStateMachine):
 def test_state_follows_its_model():
     torch._dynamo.reset()
     Machine.TestCase.settings = settings(
-        max_examples=20, stateful_step_count=30, deadline=None,
+        max_examples=examples(20), stateful_step_count=30, deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )  # fmt: skip
     try:
