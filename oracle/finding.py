@@ -48,10 +48,18 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class AlsoOn:
-    """Another route that shows the same judge, kind and output, and its fingerprint there."""
+    """Another route that shows the same judge, kind and output, and its fingerprint there.
+
+    ``property`` is empty for the finding's own; where it is another, that one shows the finding's
+    very case too.
+    """
 
     route: str
     fingerprint: str
+    property: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.route} of {self.property}" if self.property else self.route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +106,8 @@ def check_to_json(finding: Finding) -> dict[str, Any]:
     data["versions"] = dict(finding.versions)
     data["source"] = None if source is None else {"name": source.name, "text": source.text}
     data["also_on"] = [
-        {"route": other.route, "fingerprint": other.fingerprint} for other in finding.also_on
+        {"route": other.route, "fingerprint": other.fingerprint, "property": other.property}
+        for other in finding.also_on
     ]
     data["seed"] = finding.seed
     data["alone"] = finding.alone
@@ -158,7 +167,10 @@ def _finding(case: Any, data: dict[str, Any]) -> Finding:
         differing=int(data["differing"]),
         versions=dict(data["versions"]),
         source=None if source is None else Source(name=source["name"], text=source["text"]),
-        also_on=tuple(AlsoOn(other["route"], other["fingerprint"]) for other in data["also_on"]),
+        also_on=tuple(
+            AlsoOn(other["route"], other["fingerprint"], other.get("property", ""))
+            for other in data["also_on"]
+        ),
         seed=int(data["seed"]),
         # Findings of before it was looked at.
         alone=bool(data.get("alone", True)),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from oracle.checking import CheckResult, terms_of
 from oracle.events import Found, Shrinking
@@ -33,7 +33,17 @@ HANGING_SECONDS = 120.0
 REPORTED = 40
 """Groups that are shrunk and written; a run with more has one cause, not more."""
 
-Group = tuple[str, str, str, str, str, str, str]
+
+class Group(NamedTuple):
+    """What results of one finding have in common."""
+
+    prop: str
+    subject: str
+    op: str
+    provider: str
+    judge: str
+    kind: str
+    output: str
 
 
 @dataclass(slots=True)
@@ -47,8 +57,9 @@ class Disagreements:
     """Collects DISAGREES results of a run and settles them into findings at its end.
 
     Results that differ in nothing but the route are one group; its finding is shrunk on the
-    first route of the property's order and names the others. What is known of one cause is a
-    group too, whatever judge it shows to.
+    first route of the property's order and names the others. A group that differs in nothing but
+    the property is named there too, where that property shows the shrunk case as well. What is
+    known of one cause is a group too, whatever judge it shows to.
     """
 
     selection: Selection
@@ -72,7 +83,7 @@ class Disagreements:
         if entry is not None:
             self.excused[entry] += 1
             judge, kind, output = "known", entry.reason, entry.link
-        group = (result.prop, result.subject, result.op, result.provider, judge, kind, output)
+        group = Group(result.prop, result.subject, result.op, result.provider, judge, kind, output)
         routes = self.groups.setdefault(group, {})
         held = routes.get(result.route)
         if held is None or kind_of(case).size(case) < kind_of(case).size(held.case):
@@ -101,11 +112,14 @@ class Disagreements:
     def _settle(
         self, pool: Pool, store: Store, fresh: Callable[[], Pool]
     ) -> Iterator[Shrinking | Found]:
-        for number, routes in enumerate(self._known_first()):
-            order = PROPERTIES[next(iter(routes.values())).result.prop].routes
-            ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
+        told: set[Group] = set()
+        for number, group in enumerate(self._known_first()):
+            if group in told:
+                continue
+            told.add(group)
+            first, *others = self._ranked(group)
             if number >= REPORTED:
-                result = next(iter(routes.values())).result
+                result = first.result
                 verdict = result.verdict
                 self.unshrunk.append(
                     f"{result.subject} {result.op} {result.provider}: {verdict.judge}: "
@@ -113,13 +127,19 @@ class Disagreements:
                 )
                 self.unknown += 1
                 continue
-            first, *others = (routes[r] for r in ranked)
             also = tuple(AlsoOn(m.result.route, m.result.fingerprint) for m in others)
             entry = self._excuse(first.result, first.case)
             if entry is None:
                 self.unknown += 1
                 finding = yield from self._shrunk(pool, first, also)
                 finding = replace(finding, alone=self._shows_alone(fresh, first, finding))
+                for twin in self._twins(pool, group, finding, told):
+                    told.add(twin)
+                    there = tuple(
+                        AlsoOn(m.result.route, m.result.fingerprint, m.result.prop)
+                        for m in self._ranked(twin)
+                    )
+                    finding = replace(finding, also_on=finding.also_on + there)
             else:
                 # Its smallest case is known too.
                 provider = self._provider(first.result)
@@ -129,12 +149,28 @@ class Disagreements:
                 finding=finding, path=str(path), known=entry.reason if entry is not None else ""
             )
 
-    def _known_first(self) -> list[dict[str, _Member]]:
+    def _known_first(self) -> list[Group]:
         """So that a finding with the fingerprint of a known one is the one that is kept."""
-        return [
-            routes
-            for _, routes in sorted(self.groups.items(), key=lambda each: each[0][4] != "known")
-        ]
+        return sorted(self.groups, key=lambda group: group.judge != "known")
+
+    def _ranked(self, group: Group) -> list[_Member]:
+        """The members of a group in the order of its property's routes."""
+        order, routes = PROPERTIES[group.prop].routes, self.groups[group]
+        ranked = sorted(routes, key=lambda r: order.index(r) if r in order else len(order))
+        return [routes[route] for route in ranked]
+
+    def _twins(
+        self, pool: Pool, group: Group, finding: Finding, told: Set[Group]
+    ) -> Iterator[Group]:
+        """The groups of other properties, not told yet, that say the same of the finding's case."""
+        for other in self.groups:
+            if other in told or other._replace(prop=group.prop) != group:
+                continue
+            result = self._ranked(other)[0].result
+            interpreted = self._provider(result).interpreted
+            device = self.selection.device
+            if recheck(pool, result, finding.case, interpreted=interpreted, device=device):
+                yield other
 
     def known_lines(self) -> tuple[str, ...]:
         """What was excused, a line for each property and reason."""

@@ -190,7 +190,7 @@ def finding_lines(finding: Finding, folder: Path, known: str = "") -> list[str]:
         lines.append(f"  the worst of {finding.differing} elements that differ")
     lines += [f"  {escape(line)}" for line in kind.lines(finding.case)]
     if finding.also_on:
-        lines.append(f"  also on {', '.join(other.route for other in finding.also_on)}")
+        lines.append(f"  also on {', '.join(map(str, finding.also_on))}")
     if not finding.alone:
         lines.append("  not by itself: seen only after other calls in the same process")
         return lines

@@ -50,7 +50,7 @@ def _finding(**changes) -> Finding:
         "differing": 2,
         "versions": {"ir": "torch 2.13.0"},
         "source": Source(name="broken.py", text="# é\r\nx = 1\n"),
-        "also_on": (AlsoOn("opaque", "ba9876543210"),),
+        "also_on": (AlsoOn("opaque", "ba9876543210"), AlsoOn("eager", "ca9876543210", "contract")),
         "seed": 7,
     }
     return Finding(**(given | changes))
