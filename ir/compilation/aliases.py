@@ -20,6 +20,7 @@ from ir.compilation.graphs import flat_tensors
 
 Held = Union["Group", tuple["Group | None", ...], None]
 _clone = torch.ops.aten.clone.default
+_FIRST = (0, "self")
 Look = tuple[torch.dtype, torch.device, tuple[int, ...]] | None
 """What two inputs that are one tensor at run time have in common; None where it is not known."""
 
@@ -28,8 +29,8 @@ class Group:
     """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
-    `looks`: of the inputs in it. `begins_anywhere`: of a scatter's result, whose fake value may
-    begin at 0 where a real one begins as far into its storage as the argument does (torch 2.13.0).
+    `looks`: of the inputs in it. `begins_anywhere`: of a scatter's result and of copies of it; the
+    fake value may begin at 0 where a real one begins as far into its storage as the argument does.
     """
 
     # Defaults of the class: most groups set one of them, and a graph has a group a node.
@@ -210,11 +211,16 @@ class Aliases:
         given = arguments_at(node, does.writes) if does.writes else []
         for used in given:
             self._write(i, held.get(used))
-        if does.by_offset or does.replaces_storage:
-            for used in node._input_nodes:
+        anywhere = does.mistold
+        if does.by_offset:
+            for used in arguments_at(node, _FIRST):
                 for group in groups_of(held.get(used)):
                     group.by_offset = True
-                    group.unknown |= does.replaces_storage
+                    anywhere |= group.begins_anywhere
+        if does.replaces_storage:
+            for used in node._input_nodes:
+                for group in groups_of(held.get(used)):
+                    group.by_offset = group.unknown = True
         if does.kind == "reads":
             held[node] = self._by_value(node)
             return
@@ -235,7 +241,7 @@ class Aliases:
                 continue
             found = [g for a in arguments_at(node, places) for g in groups_of(held.get(a))]
             groups.append(self._join(found, node))
-        if does.by_offset:
+        if anywhere:
             for group in groups_of(tuple(groups)):
                 group.begins_anywhere = True
         held[node] = groups[0] if len(groups) == 1 else tuple(groups)

@@ -17,10 +17,17 @@ Place = int | str
 """An argument: its position, or the name by which a keyword gives it."""
 
 _READING = {"auto_functionalized", "auto_functionalized_v2", "triton_kernel_wrapper_functional"}
-# The scatters copy a storage up to the last element: their result begins where their argument does.
-_BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
-              "aten::as_strided_scatter", "aten::diagonal_scatter", "aten::select_scatter",
-              "aten::slice_scatter", "aten::sym_storage_offset"}  # fmt: skip
+# These copy a storage up to the last element: their result begins where their argument does. The
+# fake values of scatters say 0 for it instead (torch 2.13.0).
+_SCATTERS = {"aten::as_strided_scatter", "aten::diagonal_scatter", "aten::select_scatter",
+             "aten::slice_scatter"}  # fmt: skip
+_BY_OFFSET = {*_SCATTERS, "aten::copy", "aten::_foreach_copy", "aten::_lazy_clone",
+              "aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
+              "aten::sym_storage_offset"}  # fmt: skip
+# What they return is new by their schema, and yet lies where their argument does. So may be what a
+# composite returns: `einsum`, `dropout`, `type_as`.
+_NEW_BY_SCHEMA_ALONE = {"aten::_unsafe_view", "aten::lift", "aten::dequantize",
+                        "aten::_saturate_weight_to_fp16", "aten::set"}  # fmt: skip
 _REPLACES_STORAGE = {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::swap_",
                      "inductor::resize_storage_bytes_", "fsdp::copy_"}  # fmt: skip
 _KERNEL = "triton_kernel_wrapper_mutation"
@@ -40,7 +47,8 @@ class Effect:
     every element is written and none read. returns: for each output, the arguments whose storage
     it may lie in. view: reads no element. elementwise: an element written depends on elements of
     the same index alone, which are read before. by_offset: what is done depends on where in its
-    storage an argument begins.
+    storage the first argument begins, of a kernel any. mistold: the fake value of what is returned
+    may begin elsewhere than the real one.
     replaces_storage: the tensor's memory is another one afterwards.
     """
 
@@ -51,6 +59,7 @@ class Effect:
     view: bool = False
     elementwise: bool = False
     by_offset: bool = False
+    mistold: bool = False
     replaces_storage: bool = False
 
 
@@ -107,17 +116,22 @@ def _of_schema(target: OpOverload) -> Effect:
         found = [p for p, s in zip(places, sets, strict=True) if s & names or "*" in s & names]
         returns.append(tuple(q for p in found for q in p))
     by_offset = name in _BY_OFFSET
+    composite = torch._C._dispatch_has_kernel_for_dispatch_key(
+        target.name(), "CompositeImplicitAutograd"
+    )
     if not writes and not any(returns):
         fresh = target.namespace in ("aten", "prims") and len(returns) == 1 and not by_offset
         # A list of tensors holds several storages.
         fresh = fresh and str(schema.returns[0].type) == "Tensor"
-        view = name.startswith("aten::sym_")
-        if fresh:
+        if fresh and not composite and name not in _NEW_BY_SCHEMA_ALONE:
             return Effect(kind="fresh")
-        return Effect(kind="schema", returns=tuple(returns), by_offset=by_offset, view=view)
-    composite = torch._C._dispatch_has_kernel_for_dispatch_key(
-        target.name(), "CompositeImplicitAutograd"
-    )
+        return Effect(
+            kind="schema",
+            returns=tuple(returns),
+            by_offset=by_offset,
+            mistold=name in _SCATTERS,
+            view=name.startswith("aten::sym_"),
+        )
     return Effect(
         kind="schema",
         writes=tuple(writes),

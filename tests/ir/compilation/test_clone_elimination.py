@@ -531,16 +531,66 @@ def test_a_view_of_a_clone_of_a_copy_lies_in_the_copy(traced, run):
     assert (len(done.removed), [k.reason for k in done.kept]) == (2, ["layout"])
 
 
-@pytest.mark.parametrize("scatter", ["slice_scatter", "select_scatter", "diagonal_scatter"])
-def test_a_scatter_begins_where_its_argument_does_so_the_clone_stays(traced, run, scatter: str):
+@pytest.mark.parametrize(
+    ("op", "source"),
+    [
+        ("slice_scatter", lambda c: (c * 2,)),
+        ("select_scatter", lambda c: (c[0] * 2, 0, 0)),
+        ("diagonal_scatter", lambda c: (c.diagonal() * 2,)),
+        ("copy", lambda c: (c * 2,)),
+        ("_foreach_copy", lambda c: ([c * 2],)),
+    ],
+)
+def test_what_begins_where_its_argument_does_keeps_the_clone(traced, run, op: str, source):
     def f(x: Tensor) -> Any:
         c = x[1:].clone()
-        source = {"slice_scatter": c, "select_scatter": c[0], "diagonal_scatter": c.diagonal()}
-        more = (0, 0) if scatter == "select_scatter" else ()
-        return getattr(aten, scatter)(c, source[scatter] * 2, *more)
+        listed = op.startswith("_foreach")
+        found = getattr(aten, op)([c] if listed else c, *source(c))
+        return found[0] if listed else found
 
     done = check(traced, run, f, torch.arange(12.0).view(3, 4))
     assert [k.reason for k in done.kept] == ["places-by-number"]
+
+
+def test_a_copy_of_what_begins_anywhere_does_too(traced, run):
+    def f(x: Tensor) -> Any:
+        return aten.copy(aten.slice_scatter(x[1:], x[1:] * 2), x[1:] * 3).clone()
+
+    graph = traced(f, torch.arange(12.0).view(3, 4))
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten.copy.default)
+    value = node.meta["val"]
+    with value.fake_mode:
+        node.meta["val"] = torch.empty_strided(value.shape, value.stride())
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["output-offset"]
+    assert run(graph, torch.arange(12.0).view(3, 4)).storage_offset() == 0
+
+
+def test_where_the_source_of_a_copy_begins_counts_for_nothing(traced, run):
+    def f(x: Tensor) -> Any:
+        return aten.copy(torch.zeros(2, 4), x[1:].clone())
+
+    done = check(traced, run, f, torch.arange(12.0).view(3, 4))
+    assert (len(done.removed), done.kept) == (1, ())
+
+
+@pytest.mark.parametrize("name", ["_unsafe_view", "conj_physical", "atleast_1d"])
+def test_what_is_new_by_its_schema_alone_shares_memory(traced, run, name: str):
+    def f(x: Tensor) -> Any:
+        y = x * 2
+        c = aten._unsafe_view(y, [2, 3]).clone()
+        c.add_(1)
+        return y + 0, c
+
+    graph = traced(f, torch.arange(6.0).view(2, 3))
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._unsafe_view.default)
+    if name != "_unsafe_view":
+        # Composites are not traced.
+        node.target, node.args = getattr(aten, name).default, node.args[:1]
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["original-used-after-write"]
+    y, c = run(graph, torch.arange(6.0).view(2, 3))
+    assert (y + 1).tolist() == c.tolist()
 
 
 def test_symbolic_sizes_are_compared_without_a_guard(traced, run):
