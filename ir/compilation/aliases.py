@@ -29,7 +29,8 @@ class Group:
     """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
-    `looks`: of the inputs in it. `begins_anywhere`: of a scatter's result and of copies of it; the
+    `looks`: of the inputs in it. `followers`: storages in which something begins where it does in
+    this one. `begins_anywhere`: of a scatter's result and of copies of it; the
     fake value may begin at 0 where a real one begins as far into its storage as the argument does.
     """
 
@@ -45,6 +46,7 @@ class Group:
     unknown = False
     by_offset = False
     begins_anywhere = False
+    followers: list[Group] = []  # noqa: RUF012  (never changed in place)
     looks: frozenset[Look] = frozenset()
 
     def __init__(self, first: fx.Node | None) -> None:
@@ -107,6 +109,8 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
     into.unknown |= group.unknown
     into.by_offset |= group.by_offset
     into.begins_anywhere |= group.begins_anywhere
+    if group.followers:
+        into.followers = into.followers + group.followers
 
 
 class Aliases:
@@ -211,12 +215,12 @@ class Aliases:
         given = arguments_at(node, does.writes) if does.writes else []
         for used in given:
             self._write(i, held.get(used))
-        anywhere = does.mistold
+        first: list[Group] = []
+        if does.by_offset or does.follows:
+            first = [g for used in arguments_at(node, _FIRST) for g in groups_of(held.get(used))]
         if does.by_offset:
-            for used in arguments_at(node, _FIRST):
-                for group in groups_of(held.get(used)):
-                    group.by_offset = True
-                    anywhere |= group.begins_anywhere
+            for group in first:
+                group.by_offset = True
         if does.replaces_storage:
             for used in node._input_nodes:
                 for group in groups_of(held.get(used)):
@@ -241,9 +245,13 @@ class Aliases:
                 continue
             found = [g for a in arguments_at(node, places) for g in groups_of(held.get(a))]
             groups.append(self._join(found, node))
-        if anywhere:
-            for group in groups_of(tuple(groups)):
-                group.begins_anywhere = True
+        if does.follows:
+            made = list(groups_of(tuple(groups)))
+            anywhere = does.mistold or any(group.begins_anywhere for group in first)
+            for group in made:
+                group.begins_anywhere |= anywhere
+            for group in first:
+                group.followers = group.followers + made
         held[node] = groups[0] if len(groups) == 1 else tuple(groups)
 
     def _join(self, groups: list[Group], node: fx.Node) -> Group:

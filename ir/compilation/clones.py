@@ -155,9 +155,12 @@ class _Elimination:
         if group.members and not _has_value(target):
             return "missing-metadata", original.name
         shifted = pair.shift != 0 or target.begins_anywhere
-        if shifted and group.by_offset:
-            return "places-by-number", ""
         external = target.is_input and not target.donated
+        # Where an input begins is guarded by nobody: the next one may begin elsewhere.
+        if group.by_offset and (shifted or target.is_input):
+            return "places-by-number", ""
+        if group.followers and (shifted or (external and _place_is_seen(group))):
+            return "places-by-number", ""
         if group.outputs:
             if external or target.first in self.states:
                 return "output-aliases-input", original.name
@@ -287,6 +290,21 @@ class _Elimination:
 def _is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
     # The first is quicker, and most values are.
     return type(value) is FakeTensor or isinstance(value, torch.Tensor)
+
+
+def _place_is_seen(group: Group) -> bool:
+    """Whether where something begins in a storage shows in an output, or in what is computed."""
+    met: set[Group] = set()
+    waiting = [group]
+    while waiting:
+        found = root(waiting.pop())
+        if found in met:
+            continue
+        if found.by_offset or (found.outputs and found is not group):
+            return True
+        met.add(found)
+        waiting += found.followers
+    return False
 
 
 def _has_own_storage(node: fx.Node) -> bool:

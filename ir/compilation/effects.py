@@ -21,9 +21,9 @@ _READING = {"auto_functionalized", "auto_functionalized_v2", "triton_kernel_wrap
 # fake values of scatters say 0 for it instead (torch 2.13.0).
 _SCATTERS = {"aten::as_strided_scatter", "aten::diagonal_scatter", "aten::select_scatter",
              "aten::slice_scatter"}  # fmt: skip
-_BY_OFFSET = {*_SCATTERS, "aten::copy", "aten::_foreach_copy", "aten::_lazy_clone",
-              "aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
-              "aten::sym_storage_offset"}  # fmt: skip
+_FOLLOWS = {*_SCATTERS, "aten::copy", "aten::_foreach_copy", "aten::_lazy_clone"}
+_BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
+              "aten::as_strided_scatter", "aten::sym_storage_offset"}  # fmt: skip
 # What they return is new by their schema, and yet lies where their argument does. So may be what a
 # composite returns: `einsum`, `dropout`, `type_as`.
 _NEW_BY_SCHEMA_ALONE = {"aten::_unsafe_view", "aten::lift", "aten::dequantize",
@@ -47,8 +47,8 @@ class Effect:
     every element is written and none read. returns: for each output, the arguments whose storage
     it may lie in. view: reads no element. elementwise: an element written depends on elements of
     the same index alone, which are read before. by_offset: what is done depends on where in its
-    storage the first argument begins, of a kernel any. mistold: the fake value of what is returned
-    may begin elsewhere than the real one.
+    storage the first argument begins, of a kernel any. follows: what is returned is new and begins
+    where the first argument does. mistold: its fake value may begin elsewhere than the real one.
     replaces_storage: the tensor's memory is another one afterwards.
     """
 
@@ -59,6 +59,7 @@ class Effect:
     view: bool = False
     elementwise: bool = False
     by_offset: bool = False
+    follows: bool = False
     mistold: bool = False
     replaces_storage: bool = False
 
@@ -120,7 +121,8 @@ def _of_schema(target: OpOverload) -> Effect:
         target.name(), "CompositeImplicitAutograd"
     )
     if not writes and not any(returns):
-        fresh = target.namespace in ("aten", "prims") and len(returns) == 1 and not by_offset
+        fresh = target.namespace in ("aten", "prims") and len(returns) == 1
+        fresh = fresh and not by_offset and name not in _FOLLOWS
         # A list of tensors holds several storages.
         fresh = fresh and str(schema.returns[0].type) == "Tensor"
         if fresh and not composite and name not in _NEW_BY_SCHEMA_ALONE:
@@ -129,6 +131,7 @@ def _of_schema(target: OpOverload) -> Effect:
             kind="schema",
             returns=tuple(returns),
             by_offset=by_offset,
+            follows=name in _FOLLOWS,
             mistold=name in _SCATTERS,
             view=name.startswith("aten::sym_"),
         )

@@ -552,6 +552,13 @@ def test_what_begins_where_its_argument_does_keeps_the_clone(traced, run, op: st
     assert [k.reason for k in done.kept] == ["places-by-number"]
 
 
+def test_a_copy_whose_place_nobody_sees_keeps_no_clone(traced, run):
+    done = check(traced, run, lambda x: aten.copy(x.clone(), x * 2) + 1, x_of())
+    assert (len(done.removed), done.kept) == (1, ())
+    done = check(traced, run, lambda x: aten.copy(x.clone(), x * 2), x_of())
+    assert [k.reason for k in done.kept] == ["places-by-number"]
+
+
 def test_a_copy_of_what_begins_anywhere_does_too(traced, run):
     def f(x: Tensor) -> Any:
         return aten.copy(aten.slice_scatter(x[1:], x[1:] * 2), x[1:] * 3).clone()

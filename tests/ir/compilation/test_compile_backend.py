@@ -48,6 +48,26 @@ def compiled(f: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return torch.compile(f, backend=ir.compilation.backend, fullgraph=True, options=options)
 
 
+def by_number(x: Tensor) -> Tensor:
+    return x.clone().as_strided((2,), (1,), 0) * 2
+
+
+def overwritten(x: Tensor) -> Tensor:
+    y = x.clone()
+    y.copy_(x * 2)
+    return y
+
+
+@pytest.mark.parametrize("f", [by_number, overwritten])
+def test_the_next_input_may_begin_elsewhere(f: Callable[[Tensor], Tensor]):
+    """torch guards sizes and strides of inputs, not where they begin: compiled code is reused."""
+    base, call = torch.arange(11.0), compiled(f, run="fx", cache=None)
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for x in (base[0:6], base[3:9]):
+            got, wanted = call(x), f(x)
+            assert (got.tolist(), got.storage_offset()) == (wanted.tolist(), 0)
+
+
 @pytest.mark.parametrize("wrap", [True, False])
 def test_the_fx_run_is_bit_equal_to_eager(wrap: bool):
     def f(x: Tensor, w: Tensor) -> Any:
