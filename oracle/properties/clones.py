@@ -6,7 +6,12 @@ import functools
 from collections.abc import Callable, Mapping
 
 from fuzz.chooser import Chooser, SeededChooser
-from fuzz.strategies.programs import needed_clones_case, program_case, removable_clone_case
+from fuzz.strategies.programs import (
+    copied_over_case,
+    needed_clones_case,
+    program_case,
+    removable_clone_case,
+)
 from oracle.plan import Property, Stream
 from oracle.subject import Probes
 from reference.model import ProgramCase
@@ -17,6 +22,7 @@ FX = ("fx-pass", "fx-cold", "fx-uncached", "fx-warm")
 ROUTES = (*FX, "fx-blind", "backend", "inductor", *STOCK)
 MIXED, REMOVABLE, NEEDED = 900, 600, 600
 MIXED_IN_FULL, OTHERS_IN_FULL = 60_000, 20_000
+COPIED_OVER, COPIED_OVER_IN_FULL = 100, 2_000
 LEAST = 98
 """Percent of what the optimum removes that must be removed."""
 ENOUGH = 500
@@ -39,6 +45,7 @@ def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
         ("mixed", program_case, MIXED, MIXED_IN_FULL),
         ("removable", removable_clone_case, REMOVABLE, OTHERS_IN_FULL),
         ("needed", needed_clones_case, NEEDED, OTHERS_IN_FULL),
+        ("copied-over", copied_over_case, COPIED_OVER, COPIED_OVER_IN_FULL),
     )
     for name, draw, count, in_full in kinds:
         for share in SHARES:

@@ -7,8 +7,9 @@ import numpy as np
 from ..model.storage import contiguous_strides
 from .answers import NotKnown
 from .arguments import Arguments
-from .memory import Tensor, checked, kind_of, new_tensor, write
-from .pointwise import changed_dtype, number_for
+from .computed import fitting
+from .memory import Memory, Tensor, checked, kind_of, new_tensor, write
+from .pointwise import changed_dtype, copy, number_for
 from .strides import Shape, dense_strides, is_contiguous, is_dense, view_strides
 from .views import reshaped
 
@@ -37,6 +38,24 @@ def _asked(x: Tensor, layout: str) -> Shape:
     if layout == _ROW_MAJOR:
         return contiguous_strides(x.shape)
     raise NotKnown("operand-not-modelled")
+
+
+def copied_over(a: Arguments) -> tuple[Tensor, ...]:
+    """What ``copy_`` would make of its tensor, in another storage and at the same place there.
+
+    torch copies the storage first, so the result keeps strides and offset. What its elements leave
+    out is not claimed.
+    """
+    x = a.tensor("self")
+    if x.overlaps_itself():
+        raise NotKnown("written-view-overlaps-itself")
+    size = len(x.memory.array)
+    memory = Memory(x.dtype, np.zeros(size, kind_of(x.dtype)), 0, np.ones(size, np.bool_))
+    made = Tensor(memory, x.shape, x.strides, x.offset)
+    made.window(memory.lost)[...] = False
+    values, memory.unit = fitting(copy(a), made, resizes=False)
+    made.window(memory.array)[...] = values
+    return (made,)
 
 
 def contiguous(a: Arguments) -> tuple[Tensor, ...]:

@@ -128,6 +128,9 @@ GATHERING: Mapping[str, Target] = MappingProxyType(
 COPIES: Mapping[str, Target] = MappingProxyType(
     {
         "aten.clone.default": Target(parameters("self", memory_format=None), copies.clone),
+        "aten.copy.default": Target(
+            parameters("self", "src", ("non_blocking", False)), copies.copied_over
+        ),
         "aten.contiguous.default": Target(parameters("self"), copies.contiguous),
         "aten.reshape.default": Target(parameters("self", "shape"), copies.reshape),
         "aten.to.dtype": Target(

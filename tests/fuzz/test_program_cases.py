@@ -14,6 +14,7 @@ from fuzz.strategies.hypothesis import programs
 from fuzz.strategies.programs import (
     FACTORS,
     FAMILIES,
+    copied_over_case,
     has_removable_clone,
     lowering_case,
     lowering_pair,
@@ -37,6 +38,7 @@ MAKERS = {
     "pair": lambda chooser: lowering_pair(chooser)[1],
     "removable": removable_clone_case,
     "needed": needed_clones_case,
+    "copied-over": copied_over_case,
 }
 
 
@@ -76,7 +78,7 @@ def test_labelled_programs_have_what_the_label_says(name, removable) -> None:
 def test_every_target_of_the_vocabulary_is_called() -> None:
     called = {
         step.target
-        for name in (*FAMILIES, "any")
+        for name in (*FAMILIES, "any", "copied-over")
         for case in made(name, 250)
         for step in case.steps
     }

@@ -7,12 +7,13 @@ from reference.programs import ExpectedProgram, expect_program
 from reference.programs.removal import clones, may_go
 
 from ...chooser import Chooser
-from .families import FAMILIES, Family, needed, temporaries
+from .families import FAMILIES, Family, copied_over, needed, temporaries
 from .lowering import FACTORS, lowering, lowering_pair
 
 __all__ = [
     "FACTORS",
     "FAMILIES",
+    "copied_over_case",
     "has_removable_clone",
     "lowering_case",
     "lowering_pair",
@@ -47,6 +48,11 @@ def removable_clone_case(chooser: Chooser) -> ProgramCase:
 def needed_clones_case(chooser: Chooser) -> ProgramCase:
     """A program with clones of which none can go alone."""
     return _such(chooser, ("needed", "needed", "aliased", "clone-and-write"), False, needed)
+
+
+def copied_over_case(chooser: Chooser) -> ProgramCase:
+    """A program with a functional copy onto a clone, as AOTAutograd makes of ``copy_``."""
+    return copied_over(chooser)
 
 
 def _such(

@@ -9,7 +9,7 @@ from reference.model import ProgramCase, Value
 from ...chooser import Chooser
 from .builder import Builder, is_float
 from .memory import draw_memory
-from .moves import MOVES, clone_of, unary, view_of, write_to
+from .moves import MOVES, clone_of, partner, unary, view_of, write_to
 
 _READS = (2, -1, 0.5, 3)
 
@@ -172,6 +172,27 @@ def needed(chooser: Chooser) -> ProgramCase:
     return b.program(outputs(b, *kept))
 
 
+def copied_over(chooser: Chooser) -> ProgramCase:
+    """A copy onto a clone as AOTAutograd writes it: the result lies where the clone would."""
+    b = started(chooser)
+    some_moves(b, 0, 2)
+    original = chooser.integer(0, len(b.inputs) - 1) if chooser.chance(0.7) else source(b)
+    if chooser.chance(0.3):
+        made = view_of(b, original)
+        original = original if made is None else made
+    copy = clone_of(b, original)
+    if copy is None:
+        return mixed(chooser)
+    taken = partner(b, b.tensor(copy))
+    results = b.add("aten.copy.default", Value(copy), Value(max(taken, 0)))
+    if not results:
+        return mixed(chooser)
+    if chooser.chance(0.3):
+        write_to(b, results[0])
+    some_moves(b, 0, 2)
+    return b.program(outputs(b, results[0] if chooser.chance(0.6) else read(b, results[0])))
+
+
 Family = Callable[[Chooser], ProgramCase]
 FAMILIES: dict[str, Family] = {
     "mixed": mixed,
@@ -182,4 +203,4 @@ FAMILIES: dict[str, Family] = {
     "temporaries": temporaries,
     "needed": needed,
 }
-"""By name; each is a pure function of the chooser's answers."""
+"""By name; each is a pure function of the chooser's answers. ``copied_over`` is drawn by itself."""

@@ -25,7 +25,7 @@ def _is_arithmetic(tensor: Tensor) -> bool:
     return is_float(tensor) or tensor.dtype == "int64"
 
 
-def _partner(b: Builder, x: Tensor, *, fits: Callable[[Tensor], bool] = _is_arithmetic) -> int:
+def partner(b: Builder, x: Tensor, *, fits: Callable[[Tensor], bool] = _is_arithmetic) -> int:
     """A value whose shape broadcasts with that of ``x``, below 0 where none does."""
     found = b.pick(lambda t: fits(t) and broadcast_shape((t.shape, x.shape)) is not None)
     return -1 if found is None else found
@@ -35,7 +35,7 @@ def _operand(b: Builder, x: Tensor, name: str = "") -> ProgramOperand:
     numbers = _FACTORS if name.startswith("mul") else _NUMBERS
     if b.chooser.chance(0.45):
         return b.chooser.choose(numbers)
-    number = _partner(b, x)
+    number = partner(b, x)
     return b.chooser.choose(numbers) if number < 0 else Value(number)
 
 
@@ -67,7 +67,7 @@ def binary_out(b: Builder) -> object:
     if name in ("neg", "abs"):
         return b.add(f"aten.{name}.out", Value(number), out=Value(target))
     if name in ("maximum", "minimum"):
-        other = _partner(b, x)
+        other = partner(b, x)
         return other >= 0 and b.add(
             f"aten.{name}.out", Value(number), Value(other), out=Value(target)
         )
@@ -100,21 +100,21 @@ def write_to(b: Builder, number: int) -> bool:
         if other is not None and b.chooser.chance(0.5):
             targets = (Value(other), Value(number))
         return b.accepts("aten._foreach_add_.Scalar", targets, 1.0, results=0)
-    partner = _partner(b, x, fits=is_float)
-    if partner < 0:
+    other = partner(b, x, fits=is_float)
+    if other < 0:
         return False
     if way in ("pairs", "copies"):
         name = "_foreach_mul_.List" if way == "pairs" else "_foreach_copy_.default"
-        return b.accepts(f"aten.{name}", (Value(number),), (Value(partner),), results=0)
+        return b.accepts(f"aten.{name}", (Value(number),), (Value(other),), results=0)
     if way == "copy":
-        return b.accepts("aten.copy_.default", Value(number), Value(partner))
+        return b.accepts("aten.copy_.default", Value(number), Value(other))
     if way == "cat" and x.shape and x.shape[0] > 1:
         half = b.pick(lambda t: is_float(t) and t.shape == (x.shape[0] - 1, *x.shape[1:]))
         row = b.pick(lambda t: is_float(t) and t.shape == (1, *x.shape[1:]))
         if half is not None and row is not None:
             return b.accepts("aten.cat.out", (Value(row), Value(half)), 0, out=Value(number))
     name = b.chooser.choose(_BINARY)
-    return b.accepts(f"aten.{name}.out", Value(partner), _operand(b, x, name), out=Value(number))
+    return b.accepts(f"aten.{name}.out", Value(other), _operand(b, x, name), out=Value(number))
 
 
 def write_any(b: Builder) -> object:
@@ -132,7 +132,7 @@ def extreme(b: Builder) -> object:
     number = b.pick(_is_arithmetic)
     if number is None:
         return None
-    other = _partner(b, b.tensor(number))
+    other = partner(b, b.tensor(number))
     name = b.chooser.choose(("maximum", "minimum"))
     return other >= 0 and b.add(f"aten.{name}.default", Value(number), Value(other))
 
@@ -146,13 +146,13 @@ def compare_and_choose(b: Builder) -> object:
         lambda t: t.dtype == "bool" and broadcast_shape((t.shape, x.shape)) is not None
     )
     if condition is None:
-        partner = _partner(b, x)
-        if partner >= 0 and b.chooser.chance(0.3):
-            made = b.add("aten.gt.Tensor", Value(number), Value(partner))
+        compared = partner(b, x)
+        if compared >= 0 and b.chooser.chance(0.3):
+            made = b.add("aten.gt.Tensor", Value(number), Value(compared))
         else:
             made = b.add("aten.gt.Scalar", Value(number), b.chooser.choose((0, 1, 0.5)))
         condition = made[0] if made else None
-    other = _partner(b, x)
+    other = partner(b, x)
     if condition is None or other < 0:
         return None
     target = b.pick(lambda t: t.shape == x.shape and t.dtype == x.dtype)

@@ -2,20 +2,22 @@
 
 A set may go if, without these clones, outputs have the same bytes and layout, inputs hold the same
 bytes afterwards, and outputs share storage with inputs and each other as before: on three sets of
-random data, and where two inputs that look alike are one tensor. Only clones that keep their
-operand's layout are asked about.
+random data, where inputs begin elsewhere in their storages, and where two inputs that look alike
+are one tensor. Nothing guards either of the last two: compiled code meets them. Only clones that
+keep their operand's layout are asked about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from reference.dtypes import FORMATS, numpy_dtype
-from reference.model import ProgramCase, Value
+from reference.model import ProgramCase, Storage, Value
 
 from .calls import run_steps
 from .memory import build, observed
@@ -44,17 +46,16 @@ class Tellers:
     """Runs of the whole program that a program without some clones is held against."""
 
     def __init__(self, case: ProgramCase) -> None:
-        self._settings = list(_settings(case))
         self._whole = [
-            (merged, arrays, _run(merged, arrays, frozenset())) for merged, arrays in self._settings
+            (setting, given, arrays, _run(given, arrays, frozenset()))
+            for setting, given, arrays in _settings(case)
         ]
 
     def told(self, removed: frozenset[int]) -> str:
         """Which setting tells that these clones are gone; empty where none does."""
-        for number, (case, arrays, whole) in enumerate(self._whole):
+        for setting, case, arrays, whole in self._whole:
             if _run(case, arrays, removed) != whole:
-                same = "" if number < SETS else ", two inputs being one tensor"
-                return f"data set {number % SETS}{same}"
+                return setting
         return ""
 
     def removable(self, clones: tuple[int, ...]) -> int | None:
@@ -67,11 +68,13 @@ class Tellers:
         return 0
 
 
-def _settings(case: ProgramCase) -> Iterator[tuple[ProgramCase, list[np.ndarray]]]:
+def _settings(case: ProgramCase) -> Iterator[tuple[str, ProgramCase, list[np.ndarray]]]:
     for number in range(SETS):
-        yield case, _data(case, number)
+        yield f"data set {number}", case, _data(case, number)
+    moved = _elsewhere(case)
+    yield "data set 0, inputs beginning elsewhere", moved, _data(moved, 0)
     for merged in _merged_inputs(case):
-        yield merged, _data(merged, 0)
+        yield "data set 0, two inputs being one tensor", merged, _data(merged, 0)
 
 
 def _data(case: ProgramCase, number: int) -> list[np.ndarray]:
@@ -92,10 +95,30 @@ def _data(case: ProgramCase, number: int) -> list[np.ndarray]:
     return made
 
 
+def _elsewhere(case: ProgramCase) -> ProgramCase:
+    """The case with every input one element further on in a longer storage.
+
+    Not so donated ones: whoever gives memory away does not ask where a result begins in it.
+    """
+    given_away = {case.tensors[case.inputs[i]].storage for i in case.donated}
+    longer = {
+        i: Storage(s.dtype, s.numel + 1, np.concatenate([data[:1], data]).tobytes())
+        for i, s in enumerate(case.storages)
+        if s.numel and i not in given_away
+        for data in (s.array(),)
+    }
+    return replace(
+        case,
+        storages=tuple(longer.get(i, s) for i, s in enumerate(case.storages)),
+        tensors=tuple(
+            replace(view, offset=view.offset + 1) if view.storage in longer else view
+            for view in case.tensors
+        ),
+    )
+
+
 def _merged_inputs(case: ProgramCase) -> Iterator[ProgramCase]:
     """The case with two inputs that look alike, neither donated, given as one tensor."""
-    from dataclasses import replace
-
     looks = [
         (view.shape, view.strides, case.storages[view.storage].dtype)
         for view in (case.tensors[number] for number in case.inputs)
