@@ -166,11 +166,16 @@ class Disagreements:
         for other in self.groups:
             if other in told or other._replace(prop=group.prop) != group:
                 continue
-            result = self._ranked(other)[0].result
-            interpreted = self._provider(result).interpreted
-            device = self.selection.device
-            if recheck(pool, result, finding.case, interpreted=interpreted, device=device):
+            if all(
+                self._shows(pool, member.result, finding.case) for member in self._ranked(other)
+            ):
                 yield other
+
+    def _shows(self, pool: Pool, like: CheckResult, case: Any) -> bool:
+        """Whether ``case`` disagrees as ``like`` does, and not for a reason that is known."""
+        interpreted = self._provider(like).interpreted
+        found = recheck(pool, like, case, interpreted=interpreted, device=self.selection.device)
+        return found is not None and self._excuse(found, case) is None
 
     def known_lines(self) -> tuple[str, ...]:
         """What was excused, a line for each property and reason."""

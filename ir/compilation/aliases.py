@@ -30,8 +30,8 @@ class Group:
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
     `looks`: of the inputs in it. `followers`: storages in which something begins where it does in
-    this one. `begins_anywhere`: of a scatter's result and of copies of it; the
-    fake value may begin at 0 where a real one begins as far into its storage as the argument does.
+    this one. `begins_anywhere`: not even where its fake value says. The results of
+    scatters, and what is made at the place of an input.
     """
 
     # Defaults of the class: most groups set one of them, and a graph has a group a node.
@@ -217,7 +217,8 @@ class Aliases:
             self._write(i, held.get(used))
         first: list[Group] = []
         if does.by_offset or does.follows:
-            first = [g for used in arguments_at(node, _FIRST) for g in groups_of(held.get(used))]
+            given = node._input_nodes if does.kind == "reads" else arguments_at(node, _FIRST)
+            first = [g for used in given for g in groups_of(held.get(used))]
         if does.by_offset:
             for group in first:
                 group.by_offset = True
@@ -227,6 +228,7 @@ class Aliases:
                     group.by_offset = group.unknown = True
         if does.kind == "reads":
             held[node] = self._by_value(node)
+            _follow(first, list(groups_of(held[node])), mistold=False)
             return
         if len(does.returns) == 1 and does.returns[0]:
             if does.returns[0] != does.writes:
@@ -246,12 +248,7 @@ class Aliases:
             found = [g for a in arguments_at(node, places) for g in groups_of(held.get(a))]
             groups.append(self._join(found, node))
         if does.follows:
-            made = list(groups_of(tuple(groups)))
-            anywhere = does.mistold or any(group.begins_anywhere for group in first)
-            for group in made:
-                group.begins_anywhere |= anywhere
-            for group in first:
-                group.followers = group.followers + made
+            _follow(first, list(groups_of(tuple(groups))), mistold=does.mistold)
         held[node] = groups[0] if len(groups) == 1 else tuple(groups)
 
     def _join(self, groups: list[Group], node: fx.Node) -> Group:
@@ -271,10 +268,19 @@ class Aliases:
         """The group of an output that the schema calls new, but a custom op may alias."""
         value = node.meta.get("val")
         if value is None and "val" not in node.meta and isinstance(node.target, OpOverload):
-            return Group(node)
+            if not effect(node.target).may_be_old:
+                return Group(node)
+            group = self._join(
+                [g for used in node._input_nodes for g in groups_of(self.held.get(used))], node
+            )
+            group.unknown = True
+            return group
         if count > 1 and isinstance(value, list | tuple):
             value = value[k]
-        return self._of_value(node, value)
+        group = self._of_value(node, value)
+        if count == 1 and type(group) is Group and group.first is None:
+            group.first = node
+        return group
 
     def _by_value(self, node: fx.Node) -> Held:
         if "val" not in node.meta:
@@ -335,6 +341,16 @@ class Aliases:
             self._write(i, group)
         if groups:
             self.held[node] = self._join(groups, node)
+
+
+def _follow(first: list[Group], made: list[Group], *, mistold: bool) -> None:
+    """Note that something begins in each storage made where something does in one of the first."""
+    # Where an input begins is guarded by nobody.
+    anywhere = mistold or any(group.begins_anywhere or group.is_input for group in first)
+    for group in made:
+        group.begins_anywhere |= anywhere
+    for group in first:
+        group.followers = group.followers + [g for g in made if g is not group]
 
 
 def groups_of(held: Any) -> Iterable[Group]:

@@ -159,7 +159,9 @@ class _Elimination:
         # Where an input begins is guarded by nobody: the next one may begin elsewhere.
         if group.by_offset and (shifted or target.is_input):
             return "places-by-number", ""
-        if group.followers and (shifted or (external and _place_is_seen(group))):
+        if group.followers and (
+            shifted or (target.is_input and _place_is_seen(group, in_outputs=external))
+        ):
             return "places-by-number", ""
         if group.outputs:
             if external or target.first in self.states:
@@ -238,6 +240,8 @@ class _Elimination:
                 value = clone.meta["val"]
                 start = value.storage_offset() * value.element_size()
                 self.moved[pair.mine] = _Move(value.untyped_storage()._cdata, start, original)
+        if target.is_input:
+            _begin_anywhere(group.followers)
         self.ranges.merged(group, target, shift)
         merge(group, target, shift=shift)
         if target.is_input and group.writes:
@@ -292,19 +296,33 @@ def _is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
     return type(value) is FakeTensor or isinstance(value, torch.Tensor)
 
 
-def _place_is_seen(group: Group) -> bool:
-    """Whether where something begins in a storage shows in an output, or in what is computed."""
+def _place_is_seen(group: Group, *, in_outputs: bool) -> bool:
+    """Whether where something begins in a storage shows in what is computed, or in an output.
+
+    Whoever gives an input away does not ask where an output begins in it.
+    """
     met: set[Group] = set()
     waiting = [group]
     while waiting:
         found = root(waiting.pop())
         if found in met:
             continue
-        if found.by_offset or (found.outputs and found is not group):
+        seen = found.by_offset or found.unknown
+        if seen or (in_outputs and found.outputs and found is not group):
             return True
         met.add(found)
         waiting += found.followers
     return False
+
+
+def _begin_anywhere(groups: list[Group]) -> None:
+    """Note of storages, and of what follows them, that nobody knows where anything begins there."""
+    waiting = [*groups]
+    while waiting:
+        found = root(waiting.pop())
+        if not found.begins_anywhere:
+            found.begins_anywhere = True
+            waiting += found.followers
 
 
 def _has_own_storage(node: fx.Node) -> bool:

@@ -16,18 +16,22 @@ Kind = Literal["fresh", "schema", "reads", "kernel", "item", "opaque"]
 Place = int | str
 """An argument: its position, or the name by which a keyword gives it."""
 
+# They copy the storages of what they are given; the second makes views by number, too.
 _READING = {"auto_functionalized", "auto_functionalized_v2", "triton_kernel_wrapper_functional"}
+_VIEWS_BY_NUMBER = "auto_functionalized_v2"
 # These copy a storage up to the last element: their result begins where their argument does. The
 # fake values of scatters say 0 for it instead (torch 2.13.0).
 _SCATTERS = {"aten::as_strided_scatter", "aten::diagonal_scatter", "aten::select_scatter",
-             "aten::slice_scatter"}  # fmt: skip
+             "aten::slice_scatter", "prims::as_strided_scatter"}  # fmt: skip
 _FOLLOWS = {*_SCATTERS, "aten::copy", "aten::_foreach_copy", "aten::_lazy_clone"}
 _BY_OFFSET = {"aten::as_strided", "aten::as_strided_", "aten::as_strided_copy",
-              "aten::as_strided_scatter", "aten::sym_storage_offset"}  # fmt: skip
+              "aten::as_strided_scatter", "aten::sym_storage_offset", "prims::as_strided",
+              "prims::as_strided_scatter"}  # fmt: skip
 # What they return is new by their schema, and yet lies where their argument does. So may be what a
 # composite returns: `einsum`, `dropout`, `type_as`.
 _NEW_BY_SCHEMA_ALONE = {"aten::_unsafe_view", "aten::lift", "aten::dequantize",
-                        "aten::_saturate_weight_to_fp16", "aten::set"}  # fmt: skip
+                        "aten::_saturate_weight_to_fp16", "aten::set",
+                        "prims::device_put"}  # fmt: skip
 _REPLACES_STORAGE = {"aten::set_", "aten::resize_", "aten::resize_as_", "aten::swap_",
                      "inductor::resize_storage_bytes_", "fsdp::copy_"}  # fmt: skip
 _KERNEL = "triton_kernel_wrapper_mutation"
@@ -47,8 +51,10 @@ class Effect:
     every element is written and none read. returns: for each output, the arguments whose storage
     it may lie in. view: reads no element. elementwise: an element written depends on elements of
     the same index alone, which are read before. by_offset: what is done depends on where in its
-    storage the first argument begins, of a kernel any. follows: what is returned is new and begins
-    where the first argument does. mistold: its fake value may begin elsewhere than the real one.
+    storage the first argument begins, of a kernel or what `reads` any. follows: what is returned is
+    new and begins where the first argument does, of what `reads` any. mistold: its fake value may
+    begin elsewhere than the real one. may_be_old: what is returned may lie where an argument does,
+    whatever the schema says.
     replaces_storage: the tensor's memory is another one afterwards.
     """
 
@@ -61,6 +67,7 @@ class Effect:
     by_offset: bool = False
     follows: bool = False
     mistold: bool = False
+    may_be_old: bool = False
     replaces_storage: bool = False
 
 
@@ -77,7 +84,9 @@ def effect(target: Any) -> Effect:
     if isinstance(target, HigherOrderOperator):
         if target.name() == _KERNEL:
             return Effect(kind="kernel", by_offset=True)
-        return Effect(kind="reads") if target.name() in _READING else _OPAQUE
+        if target.name() not in _READING:
+            return _OPAQUE
+        return Effect(kind="reads", by_offset=target.name() == _VIEWS_BY_NUMBER, follows=True)
     return _OPAQUE
 
 
@@ -133,6 +142,7 @@ def _of_schema(target: OpOverload) -> Effect:
             by_offset=by_offset,
             follows=name in _FOLLOWS,
             mistold=name in _SCATTERS,
+            may_be_old=composite or name in _NEW_BY_SCHEMA_ALONE,
             view=name.startswith("aten::sym_"),
         )
     return Effect(

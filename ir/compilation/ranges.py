@@ -166,7 +166,8 @@ class Ranges:
                 form = form_of(value)
             reads, writes, renews = _how(node, user, does) if does is not None else _READING
             where = region
-            if does is not None and does.kind in ("kernel", "reads"):
+            if does is not None and (does.follows or does.kind in ("kernel", "reads")):
+                # What follows copies the whole storage.
                 where = EVERYTHING
             if user in self._dead:
                 if does is not None and does.kind == "fresh":

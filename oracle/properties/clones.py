@@ -39,7 +39,7 @@ def _drawn(draw: Draw, label: str, seed: int, index: int) -> ProgramCase:
 
 @functools.cache
 def streams(op: str, _dtype: str) -> tuple[Stream, ...]:
-    """Any programs, programs with a clone that can go, and programs whose clones are needed."""
+    """Any programs, some with a clone that can go, some with needed ones, some with copies."""
     made: list[Stream] = []
     kinds: tuple[tuple[str, Draw, int, int], ...] = (
         ("mixed", program_case, MIXED, MIXED_IN_FULL),

@@ -75,6 +75,17 @@ def test_labelled_programs_have_what_the_label_says(name, removable) -> None:
         assert has_removable_clone(case) == removable
 
 
+def test_most_copied_over_have_a_clone_that_is_copied_onto() -> None:
+    found = 0
+    for case in made("copied-over", 120):
+        cloned = {
+            case.first_result(i) for i, s in enumerate(case.steps) if "aten.clone" in s.target
+        }
+        copies = (s for s in case.steps if s.target == "aten.copy.default")
+        found += any(next(s.values()) in cloned for s in copies)
+    assert found > 90
+
+
 def test_every_target_of_the_vocabulary_is_called() -> None:
     called = {
         step.target

@@ -173,7 +173,10 @@ def needed(chooser: Chooser) -> ProgramCase:
 
 
 def copied_over(chooser: Chooser) -> ProgramCase:
-    """A copy onto a clone as AOTAutograd writes it: the result lies where the clone would."""
+    """A copy onto a clone as AOTAutograd writes it: the result lies where the clone would.
+
+    Any program, where nothing can be cloned or copied.
+    """
     b = started(chooser)
     some_moves(b, 0, 2)
     original = chooser.integer(0, len(b.inputs) - 1) if chooser.chance(0.7) else source(b)
@@ -187,10 +190,14 @@ def copied_over(chooser: Chooser) -> ProgramCase:
     results = b.add("aten.copy.default", Value(copy), Value(max(taken, 0)))
     if not results:
         return mixed(chooser)
+    result = results[0]
     if chooser.chance(0.3):
-        write_to(b, results[0])
+        write_to(b, result)
+    if chooser.chance(0.3):
+        made = clone_of(b, result)
+        result = result if made is None else made
     some_moves(b, 0, 2)
-    return b.program(outputs(b, results[0] if chooser.chance(0.6) else read(b, results[0])))
+    return b.program(outputs(b, result if chooser.chance(0.6) else read(b, result)))
 
 
 Family = Callable[[Chooser], ProgramCase]

@@ -3,8 +3,8 @@
 A set may go if, without these clones, outputs have the same bytes and layout, inputs hold the same
 bytes afterwards, and outputs share storage with inputs and each other as before: on three sets of
 random data, where inputs begin elsewhere in their storages, and where two inputs that look alike
-are one tensor. Nothing guards either of the last two: compiled code meets them. Only clones that
-keep their operand's layout are asked about.
+are one tensor. Where an input begins, and that two are views of the same memory, nobody guards:
+compiled code meets both. Only clones that keep their operand's layout are asked about.
 """
 
 from __future__ import annotations

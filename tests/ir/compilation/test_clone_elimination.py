@@ -559,6 +559,75 @@ def test_a_copy_whose_place_nobody_sees_keeps_no_clone(traced, run):
     assert [k.reason for k in done.kept] == ["places-by-number"]
 
 
+def by_number(x: Tensor) -> Tensor:
+    return aten.as_strided_copy(x, (2,), (1,), 0)
+
+
+BEGUN_ELSEWHERE: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda x: by_number(x.clone()),
+    lambda x: aten.copy(x.clone(), x * 2),
+    lambda x: aten.copy(x.clone(), x * 2).clone(),
+    lambda x: by_number(aten.copy(x.clone(), x * 2).clone()),
+    lambda x: by_number(aten.copy(x, x * 2).clone()),
+    lambda x: aten.copy(aten.copy(x.clone(), x * 2).clone(), x * 3),
+    lambda x: aten._foreach_copy([x.clone()], [x * 2])[0].clone(),
+    lambda x: torch.ops.prims.as_strided_scatter(x.clone(), x[:2] * 2, (2,), (1,), 0),
+)
+
+
+@pytest.mark.parametrize("number", range(len(BEGUN_ELSEWHERE)))
+@pytest.mark.parametrize("donated", [(), (0,)])
+def test_the_next_input_may_begin_elsewhere(traced, run, number: int, donated: tuple[int, ...]):
+    f, base = BEGUN_ELSEWHERE[number], torch.arange(11.0)
+    graph = traced(f, base[0:6])
+    eliminate_clones(graph.graph, donated=donated)
+    got, wanted = run(graph, base.clone()[3:9]), f(base[3:9])
+    assert got.tolist() == wanted.tolist()
+    if not donated:
+        assert got.storage_offset() == wanted.storage_offset()
+
+
+def test_what_an_unknown_function_makes_of_a_copy_is_not_known(traced):
+    graph = traced(lambda x: aten.copy(x.clone(), x * 2) + 1, torch.arange(6.0))
+    (copy,) = graph.graph.find_nodes(op="call_function", target=aten.copy.default)
+    with graph.graph.inserting_after(copy):
+        graph.graph.call_function(len, (copy,))
+    done = eliminate_clones(graph.graph)
+    assert [k.reason for k in done.kept] == ["places-by-number"]
+
+
+def test_what_may_be_old_and_has_no_value_may_lie_in_its_arguments(traced):
+    def f(x: Tensor) -> Any:
+        y = x * 2
+        u = aten._unsafe_view(y, [6])
+        c = y.clone()
+        u.add_(1)
+        return c + 0, u + 0
+
+    graph = traced(f, torch.arange(6.0))
+    (node,) = graph.graph.find_nodes(op="call_function", target=aten._unsafe_view.default)
+    del node.meta["val"]
+    assert [k.reason for k in eliminate_clones(graph.graph).kept] == ["unknown-access"]
+
+
+def test_a_copy_carries_what_its_elements_leave_out(traced, run):
+    def f(x: Tensor) -> Any:
+        y = x * 2
+        c = y.clone()
+        y[4:].add_(100)
+        return aten.as_strided(aten.copy(c[:2], x[:2] * 3), (6,), (1,), 0) + 0, y + 0
+
+    check(traced, run, f, torch.arange(6.0))
+
+
+def test_the_clone_of_a_copy_with_a_view_goes(traced, run):
+    def f(x: Tensor) -> Any:
+        return aten.copy(x * 2, x * 3).clone().view(-1) + 1
+
+    done = check(traced, run, f, x_of())
+    assert (len(done.removed), done.kept) == (1, ())
+
+
 def test_a_copy_of_what_begins_anywhere_does_too(traced, run):
     def f(x: Tensor) -> Any:
         return aten.copy(aten.slice_scatter(x[1:], x[1:] * 2), x[1:] * 3).clone()

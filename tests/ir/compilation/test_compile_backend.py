@@ -58,7 +58,27 @@ def overwritten(x: Tensor) -> Tensor:
     return y
 
 
-@pytest.mark.parametrize("f", [by_number, overwritten])
+@torch.library.custom_op("irverify_test::increment", mutates_args=("x",))
+def increment(x: Tensor) -> None:
+    x.add_(torch.arange(1.0, x.numel() + 1).view(x.shape))
+
+
+def written_by_another_op(x: Tensor) -> Tensor:
+    y = x.clone()
+    increment(y)
+    return y
+
+
+def written_through_views(x: Tensor) -> Tensor:
+    y = x.clone()
+    increment(y.view(2, 3).t()[1:])
+    increment(y.as_strided((2,), (2,), 1))
+    return y * 1
+
+
+@pytest.mark.parametrize(
+    "f", [by_number, overwritten, written_by_another_op, written_through_views]
+)
 def test_the_next_input_may_begin_elsewhere(f: Callable[[Tensor], Tensor]):
     """torch guards sizes and strides of inputs, not where they begin: compiled code is reused."""
     base, call = torch.arange(11.0), compiled(f, run="fx", cache=None)

@@ -282,7 +282,8 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.timeout(280)
+@pytest.mark.hypothesis
+@pytest.mark.timeout(280 * examples(1))
 def test_state_follows_its_model():
     torch._dynamo.reset()
     Machine.TestCase.settings = settings(
