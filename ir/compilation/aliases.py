@@ -29,9 +29,10 @@ class Group:
     """A storage. Merged groups point to their `parent`, `shift` bytes further on in it.
 
     `writes` are positions in the graph, ascending. `members` counts the nodes beside the first.
-    `looks`: of the inputs in it. `followers`: storages in which something begins where it does in
-    this one. `begins_anywhere`: not even where its fake value says. The results of
-    scatters, and what is made at the place of an input.
+    `looks`: of the inputs in it. `by_offset`: something counts from its first byte. `by_pointer`: a
+    kernel counts from where its argument begins, to either side. `followers`: storages in which
+    something begins where it does in this one. `begins_anywhere`: not even where its fake value
+    says. The results of scatters, and what is made at the place of an input.
     """
 
     # Defaults of the class: most groups set one of them, and a graph has a group a node.
@@ -45,6 +46,7 @@ class Group:
     shift = 0
     unknown = False
     by_offset = False
+    by_pointer = False
     begins_anywhere = False
     followers: list[Group] = []  # noqa: RUF012  (never changed in place)
     looks: frozenset[Look] = frozenset()
@@ -108,6 +110,7 @@ def merge(group: Group, into: Group, *, shift: int = 0) -> None:
         into.looks |= group.looks
     into.unknown |= group.unknown
     into.by_offset |= group.by_offset
+    into.by_pointer |= group.by_pointer
     into.begins_anywhere |= group.begins_anywhere
     if group.followers:
         into.followers = into.followers + group.followers
@@ -329,7 +332,7 @@ class Aliases:
         for used in node._input_nodes:
             for group in groups_of(self.held.get(used)):
                 group.last_read = i
-                group.by_offset = True
+                group.by_pointer = True
                 self._write(i, group)
 
     def _opaque(self, i: int, node: fx.Node) -> None:
@@ -347,10 +350,11 @@ def _follow(first: list[Group], made: list[Group], *, mistold: bool) -> None:
     """Note that something begins in each storage made where something does in one of the first."""
     # Where an input begins is guarded by nobody.
     anywhere = mistold or any(group.begins_anywhere or group.is_input for group in first)
+    made = [group for group in made if group not in first]
     for group in made:
         group.begins_anywhere |= anywhere
     for group in first:
-        group.followers = group.followers + [g for g in made if g is not group]
+        group.followers = group.followers + made
 
 
 def groups_of(held: Any) -> Iterable[Group]:

@@ -156,12 +156,10 @@ class _Elimination:
             return "missing-metadata", original.name
         shifted = pair.shift != 0 or target.begins_anywhere
         external = target.is_input and not target.donated
-        # Where an input begins is guarded by nobody: the next one may begin elsewhere.
-        if group.by_offset and (shifted or target.is_input):
+        if shifted and (group.by_offset or group.by_pointer or group.followers):
             return "places-by-number", ""
-        if group.followers and (
-            shifted or (target.is_input and _place_is_seen(group, in_outputs=external))
-        ):
+        # Where an input begins is guarded by nobody: the next one may begin elsewhere.
+        if target.is_input and _place_is_seen(group, in_outputs=external):
             return "places-by-number", ""
         if group.outputs:
             if external or target.first in self.states:
@@ -299,16 +297,20 @@ def _is_tensor(value: Any) -> TypeGuard[torch.Tensor]:
 def _place_is_seen(group: Group, *, in_outputs: bool) -> bool:
     """Whether where something begins in a storage shows in what is computed, or in an output.
 
-    Whoever gives an input away does not ask where an output begins in it.
+    Whoever gives an input away does not ask where an output begins in it. What lies in the storage
+    itself is returned, or not, for other reasons.
     """
+    if not group.followers:
+        return group.by_offset
     met: set[Group] = set()
     waiting = [group]
     while waiting:
         found = root(waiting.pop())
         if found in met:
             continue
-        seen = found.by_offset or found.unknown
-        if seen or (in_outputs and found.outputs and found is not group):
+        if found.by_offset or found.unknown:
+            return True
+        if in_outputs and found.outputs and found is not group:
             return True
         met.add(found)
         waiting += found.followers

@@ -51,7 +51,7 @@ class Effect:
     every element is written and none read. returns: for each output, the arguments whose storage
     it may lie in. view: reads no element. elementwise: an element written depends on elements of
     the same index alone, which are read before. by_offset: what is done depends on where in its
-    storage the first argument begins, of a kernel or what `reads` any. follows: what is returned is
+    storage the first argument begins, of what `reads` any. follows: what is returned is
     new and begins where the first argument does, of what `reads` any. mistold: its fake value may
     begin elsewhere than the real one. may_be_old: what is returned may lie where an argument does,
     whatever the schema says.
@@ -83,7 +83,7 @@ def effect(target: Any) -> Effect:
         return _of_schema(target)
     if isinstance(target, HigherOrderOperator):
         if target.name() == _KERNEL:
-            return Effect(kind="kernel", by_offset=True)
+            return Effect(kind="kernel")
         if target.name() not in _READING:
             return _OPAQUE
         return Effect(kind="reads", by_offset=target.name() == _VIEWS_BY_NUMBER, follows=True)

@@ -526,6 +526,19 @@ def test_a_kernel_writes_the_storages_it_is_given(traced, read_later: bool):
     assert [k.reason for k in done.kept] == kept
 
 
+@pytest.mark.parametrize("further", [0, 2])
+def test_a_kernel_is_given_a_donated_input_where_it_begins(traced, further: int):
+    from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_mutation
+
+    graph = traced(lambda x: x[further:].clone() + 1, torch.arange(6.0)).graph
+    clone = next(n for n in graph.nodes if n.target is aten.clone.default)
+    with graph.inserting_after(clone):
+        graph.call_function(triton_kernel_wrapper_mutation, kwargs={"kwargs": {"out": clone}})
+    done = eliminate_clones(graph, donated=(0,))
+    # Behind the beginning of a view a kernel reaches what is not there before that of a clone.
+    assert [k.reason for k in done.kept] == (["places-by-number"] if further else [])
+
+
 def test_a_view_of_a_clone_of_a_copy_lies_in_the_copy(traced, run):
     done = check(traced, run, clone_of_what_might_have_been_a_view, x_of())
     assert (len(done.removed), [k.reason for k in done.kept]) == (2, ["layout"])
