@@ -220,8 +220,8 @@ class Aliases:
             self._write(i, held.get(used))
         first: list[Group] = []
         if does.by_offset or does.follows:
-            given = node._input_nodes if does.kind == "reads" else arguments_at(node, _FIRST)
-            first = [g for used in given for g in groups_of(held.get(used))]
+            places = node._input_nodes if does.kind == "reads" else arguments_at(node, _FIRST)
+            first = [g for used in places for g in groups_of(held.get(used))]
         if does.by_offset:
             for group in first:
                 group.by_offset = True

@@ -50,9 +50,10 @@ def copied_over(a: Arguments) -> tuple[Tensor, ...]:
     if x.overlaps_itself():
         raise NotKnown("written-view-overlaps-itself")
     size = len(x.memory.array)
-    memory = Memory(x.dtype, np.zeros(size, kind_of(x.dtype)), 0, np.ones(size, np.bool_))
+    lost = np.ones(size, np.bool_)
+    memory = Memory(x.dtype, np.zeros(size, kind_of(x.dtype)), 0, lost)
     made = Tensor(memory, x.shape, x.strides, x.offset)
-    made.window(memory.lost)[...] = False
+    made.window(lost)[...] = False
     values, memory.unit = fitting(copy(a), made, resizes=False)
     made.window(memory.array)[...] = values
     return (made,)
